@@ -1,0 +1,72 @@
+/* Named fault points, so that tests can make a program die or a call fail at
+ * an exact place.  Off unless RETILE_FAULT is set:
+ *
+ *   RETILE_FAULT=NAME=ACTION[@N][,...]      N: the N-th pass, from 1 (default)
+ *   ACTION: crash   SIGKILL to ourselves
+ *           error   the call fails with EIO
+ *           nospace the call fails with ENOSPC
+ *           short   a read or write does half of what was asked
+ *
+ * Every point is in the one list below: `retile fault ls` prints it, and an
+ * unknown name in RETILE_FAULT is an error at start. */
+#ifndef BASE_FAULT_H
+#define BASE_FAULT_H
+
+#include <stdbool.h>
+
+#include "base/err.h"
+
+/* name, where it is.  Add a line to add a point. */
+#define BASE_FAULT_POINTS(X)                                                   \
+    X(io_open, "io.open", "opening any file")                                  \
+    X(io_read, "io.read", "reading file bytes")                                \
+    X(io_write, "io.write", "writing file bytes")                              \
+    X(io_sync, "io.sync", "fsync of a file or directory")                      \
+    X(io_rename, "io.rename", "a rename")                                      \
+    X(convert_tmp, "convert.tmp", "the temporary directory was made")          \
+    X(convert_files, "convert.files", "all files exist, none has data")        \
+    X(convert_block, "convert.block", "before each block of data")             \
+    X(convert_synced, "convert.synced", "all is on disk, not yet renamed")     \
+    X(convert_renamed, "convert.renamed", "DST exists, parent not synced")     \
+    X(mount_read, "mount.read", "before a read is answered")                   \
+    X(mount_open, "mount.open", "before an open is answered")
+
+enum base_fault_point {
+#define X(id, name, where) BASE_FAULT_##id,
+    BASE_FAULT_POINTS(X)
+#undef X
+        BASE_FAULT_N
+};
+
+enum base_fault_action {
+    BASE_FAULT_NONE,
+    BASE_FAULT_ERROR,   /* behave as if the call failed with EIO */
+    BASE_FAULT_NOSPACE, /* ... with ENOSPC */
+    BASE_FAULT_SHORT,   /* do half */
+};
+
+const char *base_fault_name(enum base_fault_point point);
+const char *base_fault_where(enum base_fault_point point);
+
+/* Read RETILE_FAULT.  Call once from main, before threads.
+ * Errors: BASE_BAD_ARG  unknown name or action (the text names both) */
+enum base_code base_fault_init(struct base_err *err) BASE_MUST_CHECK;
+
+extern bool base_fault_is_armed; /* read only; set by base_fault_init */
+enum base_fault_action base_fault_pass_(enum base_fault_point point);
+
+/* Pass a point: does not return when it is armed with crash.  Any thread.
+ * Cost when nothing is armed: one predictable branch. */
+static inline enum base_fault_action base_fault(enum base_fault_point point)
+{
+    if (__builtin_expect(!base_fault_is_armed, 1)) {
+        return BASE_FAULT_NONE;
+    }
+    return base_fault_pass_(point);
+}
+
+/* Pass a point that has no call to fail: error and nospace become a code. */
+enum base_code base_fault_check(enum base_fault_point point,
+                                struct base_err *err) BASE_MUST_CHECK;
+
+#endif

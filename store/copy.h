@@ -1,0 +1,57 @@
+/* Copy: all bytes of a target's files, out of a source's blobs, each source
+ * byte read at most once.
+ *
+ * The unit of work is a block: a box of one tensor whose inner dimensions are
+ * whole.  In a block, every source piece is one contiguous read and every
+ * target piece one contiguous write (gathered from the block's buffer, by
+ * iovec where runs are long enough, through scratch where they are short);
+ * replicas of a target are further writes of the same buffer.  Threads take
+ * blocks; memory is threads * block.
+ *
+ * Runs that are contiguous on both sides and large may be passed on by larger
+ * blocks; nothing is read twice, nothing unneeded is read. */
+#ifndef STORE_COPY_H
+#define STORE_COPY_H
+
+#include <stdint.h>
+
+#include "ptc/file.h"
+#include "store/source.h"
+
+/* One target file: made, sized and with its header written by the caller. */
+struct store_copy_file {
+    const struct ptc_file *file;
+    int fd;
+    const char *label;
+};
+
+struct store_copy_options {
+    unsigned n_threads;     /* 0: the processors, at most 8 */
+    uint64_t memory_bytes;  /* for all buffers; 0: 128 MiB.  At least 1 MiB per
+                               thread is needed */
+    /* Called now and then with bytes written so far and in all, from any one
+     * thread at a time; return false to stop (BASE_INTERRUPTED). */
+    bool (*progress)(void *ctx, uint64_t done_bytes, uint64_t all_bytes);
+    void *progress_ctx;
+};
+
+/* @pieces are over the same table as the files' layouts. */
+enum base_code store_copy(const struct store_source *source,
+                          const struct ptc_pieces *pieces,
+                          const struct store_copy_file *files,
+                          uint32_t n_files,
+                          const struct store_copy_options *options,
+                          struct base_err *err) BASE_MUST_CHECK;
+
+/* Compare two sets of pieces of equal tables: each box of @a's pieces with the
+ * same box in @b's.  Errors: BASE_MISMATCH naming tensor, the first element
+ * that differs, and both files.  @tensor_map gives b's index for each of a's. */
+enum base_code store_compare(const struct store_source *a,
+                             const struct ptc_pieces *a_pieces,
+                             const struct store_source *b,
+                             const struct ptc_pieces *b_pieces,
+                             const uint32_t *tensor_map,
+                             const struct store_copy_options *options,
+                             struct base_err *err) BASE_MUST_CHECK;
+
+#endif
