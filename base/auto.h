@@ -40,7 +40,7 @@ static inline void base_fd_auto_(const int *fd)
 
 /* Memory from malloc; a descriptor (-1 means none). */
 #define BASE_AUTO_MEM __attribute__((cleanup(base_free_auto_)))
-#define BASE_AUTO_FD __attribute__((cleanup(base_fd_auto_))) int
+#define BASE_AUTO_FD  __attribute__((cleanup(base_fd_auto_))) int
 
 static inline int base_steal_fd(int *fd)
 {

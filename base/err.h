@@ -13,9 +13,9 @@
 /* code, text.  Each audience maps codes in one switch without default. */
 #define BASE_CODES(X)                                                          \
     X(BASE_OK, "ok")                                                           \
-    X(BASE_BAD_ARG, "bad argument")     /* the caller asked for nonsense */    \
-    X(BASE_BAD_INPUT, "bad input")      /* a file or a spec is malformed */    \
-    X(BASE_MISMATCH, "mismatch")        /* two good things disagree */         \
+    X(BASE_BAD_ARG, "bad argument") /* the caller asked for nonsense */        \
+    X(BASE_BAD_INPUT, "bad input")  /* a file or a spec is malformed */        \
+    X(BASE_MISMATCH, "mismatch")    /* two good things disagree */             \
     X(BASE_NOT_FOUND, "not found")                                             \
     X(BASE_EXISTS, "exists already")                                           \
     X(BASE_DENIED, "permission denied")                                        \
@@ -23,7 +23,8 @@
     X(BASE_NO_MEM, "out of memory")                                            \
     X(BASE_NO_SPACE, "no space left")                                          \
     X(BASE_IO, "input/output error")                                           \
-    X(BASE_CHANGED, "changed while in use") /* a source that is not as it was */ \
+    X(BASE_CHANGED,                                                            \
+      "changed while in use") /* a source that is not as it was */             \
     X(BASE_INTERRUPTED, "interrupted")                                         \
     X(BASE_UNSUPPORTED, "not supported")
 
@@ -47,25 +48,22 @@ const char *base_code_text(enum base_code code);
 
 /* Set *err (if not NULL) to @code and the formatted text; return @code.  Text
  * that does not fit is cut and ends in "...".  Control characters become '?'. */
-enum base_code base_fail(struct base_err *err,
-                         enum base_code code,
-                         const char *fmt,
-                         ...) __attribute__((format(printf, 3, 4)));
+enum base_code
+base_fail(struct base_err *err, enum base_code code, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 
 /* As base_fail, with ": " and strerror(@errnum) after the text, and the code
  * that @errnum stands for (ENOSPC -> BASE_NO_SPACE, ENOENT -> BASE_NOT_FOUND,
  * EACCES/EPERM/EROFS -> BASE_DENIED, ENOMEM -> BASE_NO_MEM, EEXIST/ENOTEMPTY
  * -> BASE_EXISTS, EINTR -> BASE_INTERRUPTED, else BASE_IO). */
-enum base_code base_fail_errno(struct base_err *err,
-                               int errnum,
-                               const char *fmt,
-                               ...) __attribute__((format(printf, 3, 4)));
+enum base_code
+base_fail_errno(struct base_err *err, int errnum, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 
 /* Put "<formatted text>: " before the text of *err; return @code, unchanged. */
-enum base_code base_wrap(struct base_err *err,
-                         enum base_code code,
-                         const char *fmt,
-                         ...) __attribute__((format(printf, 3, 4)));
+enum base_code
+base_wrap(struct base_err *err, enum base_code code, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 
 /* Return from the calling function when @expr is not BASE_OK. */
 #define BASE_TRY(expr)                                                         \

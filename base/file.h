@@ -31,8 +31,9 @@ enum base_code base_dir_list(int dir_fd,
 void base_names_free(char **names, size_t n);
 
 /* Remove a tree without following links.  Not existing is BASE_OK. */
-enum base_code base_dir_remove(int dir_fd, const char *path, struct base_err *err)
-    BASE_MUST_CHECK;
+enum base_code base_dir_remove(int dir_fd,
+                               const char *path,
+                               struct base_err *err) BASE_MUST_CHECK;
 
 /* Rename, refusing an existing @to (renameat2 RENAME_NOREPLACE).
  * Errors: BASE_EXISTS, BASE_IO, BASE_DENIED */
@@ -42,8 +43,9 @@ enum base_code base_rename_new(int dir_fd,
                                struct base_err *err) BASE_MUST_CHECK;
 
 /* fsync of a directory. */
-enum base_code base_dir_sync(int dir_fd, const char *path, struct base_err *err)
-    BASE_MUST_CHECK;
+enum base_code base_dir_sync(int dir_fd,
+                             const char *path,
+                             struct base_err *err) BASE_MUST_CHECK;
 
 /* A formatted path, given (free it); NULL when memory is short. */
 char *base_path(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

@@ -18,7 +18,8 @@ struct base_io_stats {
     uint64_t read_calls;
     uint64_t written_bytes;
     uint64_t write_calls;
-    uint64_t mapped_bytes; /* bytes taken out of mapped files, see store/gather */
+    uint64_t
+        mapped_bytes; /* bytes taken out of mapped files, see store/gather */
 };
 
 /* Totals of the process since its start. */
@@ -60,7 +61,7 @@ enum base_code base_io_pwritev(int fd,
                                const char *label,
                                struct base_err *err) BASE_MUST_CHECK;
 
-enum base_code base_io_sync(int fd, const char *label, struct base_err *err)
-    BASE_MUST_CHECK;
+enum base_code
+base_io_sync(int fd, const char *label, struct base_err *err) BASE_MUST_CHECK;
 
 #endif

@@ -35,9 +35,8 @@ bool base_str_ends(struct base_str s, struct base_str suffix);
 bool base_str_is_utf8(struct base_str s);
 /* The candidate of @n that is nearest to @word by edit distance, at most 3;
  * NULL when none is near.  For "unknown key X; did you mean Y?". */
-const char *base_str_nearest(struct base_str word,
-                             const char *const *candidates,
-                             size_t n);
+const char *
+base_str_nearest(struct base_str word, const char *const *candidates, size_t n);
 
 /* A byte buffer that grows to at most max_bytes.  Zero it with
  * base_buf_init; appending past the maximum is BASE_LIMIT, and once an append
@@ -61,8 +60,8 @@ enum base_code base_buf_addf(struct base_buf *buf, const char *fmt, ...)
 /* Append @s as a JSON string, quotes included (non-ASCII kept as UTF-8). */
 enum base_code base_buf_add_json(struct base_buf *buf, struct base_str s);
 /* BASE_OK, or the sticky failure with a text in *err. */
-enum base_code base_buf_check(const struct base_buf *buf, struct base_err *err)
-    BASE_MUST_CHECK;
+enum base_code base_buf_check(const struct base_buf *buf,
+                              struct base_err *err) BASE_MUST_CHECK;
 static inline struct base_str base_buf_str(const struct base_buf *buf)
 {
     return (struct base_str){buf->ptr, buf->len};
