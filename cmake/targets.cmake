@@ -1,0 +1,92 @@
+# What a folder's CMakeLists.txt calls.  SOURCES and HEADERS are relative to
+# the folder; DEPS are targets.
+#
+#   retile_library(NAME SOURCES a.c HEADERS a.h DEPS base)
+#   retile_program(NAME SOURCES main.c DEPS store)          installed
+#   retile_test(NAME LABEL unit SOURCES test_a.c DEPS base [ARGS ...])
+#   retile_fuzz(NAME SOURCES fuzz_a.c DEPS ptc CORPUS dir)
+#   retile_script_test(NAME LABEL e2e SCRIPT a.sh [ARGS ...] [TIMEOUT s])
+#
+# Tests see RETILE_BIN (the folder of the programs), RETILE_SOURCE (the root of
+# the tree), RETILE_BUILD and RETILE_PYTHON in their environment; exit 77 skips.
+
+function(retile_library name)
+    cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;HEADERS;DEPS")
+    if(NOT arg_SOURCES)
+        return()
+    endif()
+    add_library(${name} STATIC ${arg_SOURCES})
+    target_link_libraries(${name} PUBLIC retile_flags ${arg_DEPS})
+    target_sources(${name} PUBLIC FILE_SET HEADERS
+        BASE_DIRS "${PROJECT_SOURCE_DIR}"
+        FILES ${arg_HEADERS})
+    set_target_properties(${name} PROPERTIES
+        OUTPUT_NAME retile_${name}
+        VERIFY_INTERFACE_HEADER_SETS ON)
+endfunction()
+
+function(retile_program name)
+    cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;DEPS")
+    if(NOT arg_SOURCES)
+        return()
+    endif()
+    add_executable(${name} ${arg_SOURCES})
+    target_link_libraries(${name} PRIVATE retile_flags ${arg_DEPS})
+    install(TARGETS ${name} RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")
+endfunction()
+
+function(retile_test_properties name label timeout)
+    set(env
+        "RETILE_BIN=${PROJECT_BINARY_DIR}/bin"
+        "RETILE_SOURCE=${PROJECT_SOURCE_DIR}"
+        "RETILE_BUILD=${PROJECT_BINARY_DIR}"
+        "RETILE_PYTHON=${RETILE_PYTHON}"
+        "UBSAN_OPTIONS=print_stacktrace=1"
+        "ASAN_OPTIONS=detect_stack_use_after_return=1:allocator_may_return_null=1")
+    set_tests_properties(${name} PROPERTIES
+        LABELS "${label}" TIMEOUT ${timeout} SKIP_RETURN_CODE 77
+        ENVIRONMENT "${env}")
+endfunction()
+
+function(retile_test name)
+    cmake_parse_arguments(PARSE_ARGV 1 arg "" "LABEL;TIMEOUT"
+        "SOURCES;DEPS;ARGS")
+    if(NOT arg_TIMEOUT)
+        set(arg_TIMEOUT 300)
+    endif()
+    add_executable(${name} ${arg_SOURCES})
+    target_link_libraries(${name} PRIVATE
+        retile_flags PkgConfig::cmocka ${arg_DEPS})
+    set_target_properties(${name} PROPERTIES
+        RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/tests")
+    add_test(NAME ${name} COMMAND ${name} ${arg_ARGS})
+    retile_test_properties(${name} ${arg_LABEL} ${arg_TIMEOUT})
+endfunction()
+
+function(retile_fuzz name)
+    cmake_parse_arguments(PARSE_ARGV 1 arg "" "CORPUS" "SOURCES;DEPS")
+    set(corpus "${CMAKE_CURRENT_SOURCE_DIR}/${arg_CORPUS}")
+    add_executable(${name} ${arg_SOURCES})
+    target_link_libraries(${name} PRIVATE retile_flags ${arg_DEPS})
+    set_target_properties(${name} PROPERTIES
+        RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/tests")
+    if(RETILE_FUZZ)
+        target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+        add_test(NAME ${name} COMMAND ${name} -runs=0 "${corpus}")
+    else()
+        target_sources(${name} PRIVATE
+            "${PROJECT_SOURCE_DIR}/tests/fuzz/replay_main.c")
+        add_test(NAME ${name} COMMAND ${name} "${corpus}")
+    endif()
+    retile_test_properties(${name} fuzz 300)
+endfunction()
+
+function(retile_script_test name)
+    cmake_parse_arguments(PARSE_ARGV 1 arg "" "LABEL;SCRIPT;TIMEOUT" "ARGS")
+    if(NOT arg_TIMEOUT)
+        set(arg_TIMEOUT 600)
+    endif()
+    add_test(NAME ${name}
+        COMMAND "${CMAKE_CURRENT_SOURCE_DIR}/${arg_SCRIPT}" ${arg_ARGS})
+    retile_test_properties(${name} ${arg_LABEL} ${arg_TIMEOUT})
+endfunction()
