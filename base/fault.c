@@ -129,6 +129,7 @@ static enum base_code arm(struct base_str item, struct base_err *err)
 
 enum base_code base_fault_init(struct base_err *err)
 {
+    /* No thread runs yet. NOLINTNEXTLINE(concurrency-mt-unsafe) */
     const char *text = getenv("RETILE_FAULT");
     struct base_str rest;
     bool more;

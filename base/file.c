@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -37,8 +38,8 @@ enum base_code base_file_read(int dir_fd,
     size = (uint64_t)st.st_size;
     if (size > buf->max_bytes - buf->len) {
         return base_fail(err, BASE_LIMIT,
-                         "%s: has %llu bytes, the limit is %zu", path,
-                         (unsigned long long)size, buf->max_bytes - buf->len);
+                         "%s: has %" PRIu64 " bytes, the limit is %zu", path,
+                         size, buf->max_bytes - buf->len);
     }
     while (offset < size) {
         size_t part = size - offset < sizeof(chunk) ? (size_t)(size - offset)
@@ -136,7 +137,9 @@ static enum base_code dir_next(DIR *dir,
 
     do {
         errno = 0;
-        entry = readdir(dir); /* no other thread has this DIR */
+        /* No other thread has this DIR.
+         * NOLINTNEXTLINE(concurrency-mt-unsafe) */
+        entry = readdir(dir);
         if (entry == NULL && errno != 0) {
             return base_fail_errno(err, errno, "%s: cannot list", path);
         }
@@ -189,7 +192,7 @@ static enum base_code
 tree_remove(int dir_fd, const char *path, unsigned depth, struct base_err *err)
 {
     AUTO_DIR dir = NULL;
-    const char *name;
+    const char *name = NULL;
     enum base_code code;
 
     if (unlinkat(dir_fd, path, 0) == 0 || errno == ENOENT) {

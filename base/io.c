@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdatomic.h>
 #include <unistd.h>
@@ -105,8 +106,8 @@ enum base_code base_io_pread(int fd,
     size_t done = 0;
 
     if (!offset_is_valid(offset, n)) {
-        return base_fail(err, BASE_BAD_ARG, "%s: offset %llu is too large",
-                         label, (unsigned long long)offset);
+        return base_fail(err, BASE_BAD_ARG,
+                         "%s: offset %" PRIu64 " is too large", label, offset);
     }
     while (done < n) {
         size_t part = n - done < CALL_MAX_BYTES ? n - done : CALL_MAX_BYTES;
@@ -126,9 +127,9 @@ enum base_code base_io_pread(int fd,
         count(&read_calls, 1);
         if (got == 0) {
             return base_fail(err, BASE_CHANGED,
-                             "%s: ends at byte %llu, expected %llu", label,
-                             (unsigned long long)(offset + done),
-                             (unsigned long long)(offset + n));
+                             "%s: ends at byte %" PRIu64
+                             ", expected %" PRIu64 label,
+                             (offset + done), (offset + n));
         }
         count(&read_bytes, (uint64_t)got);
         done += (size_t)got;
@@ -182,8 +183,9 @@ enum base_code base_io_pwritev(int fd,
             continue;
         }
         if (!offset_is_valid(offset, iov[i].iov_len)) {
-            return base_fail(err, BASE_BAD_ARG, "%s: offset %llu is too large",
-                             label, (unsigned long long)offset);
+            return base_fail(err, BASE_BAD_ARG,
+                             "%s: offset %" PRIu64 " is too large", label,
+                             offset);
         }
         put = write_some(fd, iov + i, n_iov - i, offset);
         if (put < 0 && errno == EINTR) {
@@ -194,7 +196,7 @@ enum base_code base_io_pwritev(int fd,
                                    "%s: cannot write", label);
         }
         offset += (uint64_t)put;
-        for (left = (size_t)put; left > 0;) {
+        for (left = (size_t)put; left > 0 && i < n_iov;) {
             size_t step = left < iov[i].iov_len ? left : iov[i].iov_len;
 
             iov[i].iov_base = (char *)iov[i].iov_base + step;

@@ -33,12 +33,13 @@ static enum base_level level_max = BASE_NOTICE; /* set before threads */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct slot slots[N_SLOTS]; /* guarded by lock */
 
-void base_log_init(const char *program_)
+void base_log_init(const char *name)
 {
+    /* No thread runs yet. NOLINTNEXTLINE(concurrency-mt-unsafe) */
     const char *wanted = getenv("RETILE_LOG");
     size_t i;
 
-    program = program_;
+    program = name;
     for (i = 0; wanted != NULL && i < sizeof(level_names) / sizeof(char *);
          i++) {
         if (strcmp(wanted, level_names[i]) == 0) {

@@ -11,9 +11,10 @@ enum base_level {
     BASE_DEBUG,
 };
 
-/* Any thread.  Level from RETILE_LOG (error..debug), default notice. */
-void base_log_init(const char *program);
-/* Fields are pairs of strings; values are quoted when they need it.  More than
+/* Set the program's name (borrowed for ever) and the level: RETILE_LOG
+ * (error..debug), default notice.  Call once from main, before threads. */
+void base_log_init(const char *name);
+/* Any thread.  Fields are pairs of strings; values are quoted when they need it.  More than
  * 10 lines of one sentence within a second are counted, not printed. */
 void base_log_(enum base_level level, const char *sentence, ...)
     __attribute__((sentinel));

@@ -66,7 +66,8 @@ static bool tables_fill(struct tables *tables,
     return true;
 }
 
-/* getopt gave '?': what was wrong with @word, its last argument? */
+/* getopt gave '?'.  optopt is a letter, the value of a known long option, or 0
+ * for an unknown one, which is then @word. */
 static enum base_code fail_unknown(const struct base_command *command,
                                    const struct tables *tables,
                                    const char *word,
@@ -74,20 +75,16 @@ static enum base_code fail_unknown(const struct base_command *command,
 {
     struct base_str name;
     const char *nearest;
-    const char *equals;
 
-    if (strncmp(word, "--", 2) != 0) {
-        return base_fail(err, BASE_BAD_ARG, "unknown option -%c", optopt);
-    }
-    name = base_str_of(word + 2);
-    equals = strchr(name.ptr, '=');
-    if (equals != NULL) {
-        name.len = (size_t)(equals - name.ptr);
-    }
-    if (optopt >= LONG_FIRST) { /* known, but with a value it does not take */
+    if (optopt >= LONG_FIRST) {
         return base_fail(err, BASE_BAD_ARG, "option --%s takes no value",
                          tables->names[optopt - LONG_FIRST]);
     }
+    if (optopt != 0) {
+        return base_fail(err, BASE_BAD_ARG, "unknown option -%c", optopt);
+    }
+    word += strspn(word, "-");
+    name = (struct base_str){word, strcspn(word, "=")};
     nearest = base_str_nearest(name, tables->names, command->n_options + 1);
     if (nearest != NULL) {
         return base_fail(err, BASE_BAD_ARG,
@@ -155,6 +152,7 @@ enum base_code base_options_parse(const struct base_command *command,
     for (;;) {
         size_t i;
 
+        /* As the header says. NOLINTNEXTLINE(concurrency-mt-unsafe) */
         value = getopt_long(argc, argv, tables.shorts, tables.longs, NULL);
         if (value == -1) {
             break;
