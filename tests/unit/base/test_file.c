@@ -1,0 +1,139 @@
+#include "base/file.h"
+
+#include <sys/stat.h>
+
+#include "base/fault.h"
+#include "tests/unit/base/tmp_dir.h"
+
+static void write_file(int dir_fd, const char *path, const char *text)
+{
+    struct base_err err;
+
+    assert_ok(base_file_write(dir_fd, path, base_str_of(text), &err), &err);
+}
+
+static void test_write_then_read(void **state)
+{
+    const struct tmp_dir *dir = *state;
+    BASE_AUTO_BUF buf;
+    struct base_err err;
+
+    base_buf_init(&buf, 5);
+    write_file(dir->fd, "f", "hello");
+    assert_ok(base_file_read(dir->fd, "f", &buf, &err), &err);
+    assert_string_equal(buf.ptr, "hello");
+    assert_int_equal(base_file_write(dir->fd, "f", BASE_STR("x"), &err),
+                     BASE_EXISTS);
+}
+
+static void test_an_empty_file_reads_as_an_empty_string(void **state)
+{
+    const struct tmp_dir *dir = *state;
+    BASE_AUTO_BUF buf;
+    struct base_err err;
+
+    base_buf_init(&buf, 0);
+    write_file(dir->fd, "f", "");
+    assert_ok(base_file_read(dir->fd, "f", &buf, &err), &err);
+    assert_int_equal(buf.len, 0);
+    assert_string_equal(buf.ptr, "");
+}
+
+static void test_read_refuses_what_is_no_small_file(void **state)
+{
+    const struct tmp_dir *dir = *state;
+    BASE_AUTO_BUF buf;
+    struct base_err err;
+
+    base_buf_init(&buf, 4);
+    write_file(dir->fd, "f", "hello");
+    assert_int_equal(mkfifoat(dir->fd, "fifo", 0600), 0);
+    assert_int_equal(base_file_read(dir->fd, "f", &buf, &err), BASE_LIMIT);
+    assert_string_equal(err.text, "f: has 5 bytes, the limit is 4");
+    assert_int_equal(base_file_read(dir->fd, "none", &buf, &err),
+                     BASE_NOT_FOUND);
+    assert_int_equal(base_file_read(dir->fd, "fifo", &buf, &err),
+                     BASE_BAD_INPUT);
+    assert_int_equal(base_file_read(dir->fd, ".", &buf, &err), BASE_BAD_INPUT);
+}
+
+static void test_list_is_sorted_and_bounded(void **state)
+{
+    static const char *const sorted[] = {".h", "10", "9", "B", "a", "\xc3"};
+    const struct tmp_dir *dir = *state;
+    struct base_err err;
+    char **names;
+    size_t n;
+
+    for (size_t i = 0; i < N_ITEMS(sorted); i++) {
+        write_file(dir->fd, sorted[(i * 5) % N_ITEMS(sorted)], "");
+    }
+    assert_ok(base_dir_list(dir->fd, ".", 6, &names, &n, &err), &err);
+    assert_int_equal(n, N_ITEMS(sorted));
+    for (size_t i = 0; i < n; i++) {
+        assert_string_equal(names[i], sorted[i]);
+    }
+    base_names_free(names, n);
+    assert_int_equal(base_dir_list(dir->fd, ".", 5, &names, &n, &err),
+                     BASE_LIMIT);
+    assert_int_equal(base_dir_list(dir->fd, "none", 5, &names, &n, &err),
+                     BASE_NOT_FOUND);
+}
+
+static void test_remove_takes_a_tree_but_follows_no_link(void **state)
+{
+    const struct tmp_dir *dir = *state;
+    struct base_err err;
+    struct stat st;
+
+    assert_int_equal(mkdirat(dir->fd, "keep", 0700), 0);
+    write_file(dir->fd, "keep/f", "");
+    assert_int_equal(mkdirat(dir->fd, "tree", 0700), 0);
+    assert_int_equal(mkdirat(dir->fd, "tree/a", 0700), 0);
+    write_file(dir->fd, "tree/a/f", "");
+    assert_int_equal(symlinkat("../keep", dir->fd, "tree/link"), 0);
+    assert_ok(base_dir_remove(dir->fd, "tree", &err), &err);
+    assert_int_equal(fstatat(dir->fd, "tree", &st, 0), -1);
+    assert_int_equal(fstatat(dir->fd, "keep/f", &st, 0), 0);
+    assert_ok(base_dir_remove(dir->fd, "tree", &err), &err);
+}
+
+static void test_rename_refuses_an_existing_target(void **state)
+{
+    const struct tmp_dir *dir = *state;
+    struct base_err err;
+
+    assert_int_equal(mkdirat(dir->fd, "a", 0700), 0);
+    assert_int_equal(mkdirat(dir->fd, "b", 0700), 0);
+    assert_int_equal(base_rename_new(dir->fd, "a", "b", &err), BASE_EXISTS);
+    assert_ok(base_rename_new(dir->fd, "a", "c", &err), &err);
+    assert_ok(base_dir_sync(dir->fd, ".", &err), &err);
+    assert_int_equal(setenv("RETILE_FAULT", "io.rename=error", 1), 0);
+    assert_ok(base_fault_init(&err), &err);
+    assert_int_equal(base_rename_new(dir->fd, "c", "d", &err), BASE_IO);
+    assert_int_equal(unsetenv("RETILE_FAULT"), 0);
+    assert_ok(base_fault_init(&err), &err);
+}
+
+static void test_path_is_formatted(void **state)
+{
+    BASE_AUTO_MEM char *path = base_path("ranks/%03d/%s", 7, "x");
+
+    (void)state;
+    assert_string_equal(path, "ranks/007/x");
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        tmp_dir_test(test_write_then_read),
+        tmp_dir_test(test_an_empty_file_reads_as_an_empty_string),
+        tmp_dir_test(test_read_refuses_what_is_no_small_file),
+        tmp_dir_test(test_list_is_sorted_and_bounded),
+        tmp_dir_test(test_remove_takes_a_tree_but_follows_no_link),
+        tmp_dir_test(test_rename_refuses_an_existing_target),
+        cmocka_unit_test(test_path_is_formatted),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
