@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Install what is missing, build with GCC and Clang, run every test; build with
+# ASan and UBSan and run them again.
+#
+#   scripts/test.sh [PRESET...]      default: dev clang asan
+#
+# RETILE_SKIP_DEPS=1 leaves installed packages alone.
+set -uo pipefail
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+cd "$root" || exit 1
+(($# > 0)) || set -- dev clang asan
+jobs=$(nproc)
+rows=()
+n_failed=0
+
+# Run a step with its output in a log; show the log's end when it fails.
+step() { # NAME COMMAND...
+    local name=$1 log begin=$SECONDS result=ok
+    shift
+    log=build/logs/${name// /-}.log
+    printf '%-16s ... ' "$name"
+    if ! "$@" >"$log" 2>&1; then
+        result=FAILED
+        n_failed=$((n_failed + 1))
+    fi
+    printf '%s, %d s\n' "$result" $((SECONDS - begin))
+    [[ $result == ok ]] || tail -n 80 "$log"
+    rows+=("$(printf '%-16s %-7s %5d s  %s' "$name" "$result" \
+        $((SECONDS - begin)) "$(summary "$log")")")
+    [[ $result == ok ]]
+}
+
+# ctest's own last count, if there is one.
+summary() {
+    local skipped
+    skipped=$(grep -c '\*\*\*Skipped' "$1")
+    grep -E '^[0-9]+% tests passed' "$1" |
+        sed "s/\$/, $skipped skipped/" || true
+}
+
+finish() {
+    echo
+    printf '%s\n' "${rows[@]}"
+    echo
+    if ((n_failed > 0)); then
+        echo "$n_failed steps failed; logs are in build/logs/"
+        exit 1
+    fi
+    echo "all passed in $SECONDS s"
+}
+trap finish EXIT
+
+mkdir -p build/logs
+if [[ ${RETILE_SKIP_DEPS:-0} != 1 ]]; then
+    step "dependencies" scripts/install-deps.sh build run test || exit 1
+fi
+step "python" scripts/venv.sh || exit 1
+for preset in "$@"; do
+    step "$preset configure" cmake --preset "$preset" &&
+        step "$preset build" cmake --build --preset "$preset" \
+            --target all all_verify_interface_header_sets -j "$jobs" &&
+        step "$preset test" ctest --preset "$preset" -j "$jobs"
+done
