@@ -127,9 +127,8 @@ enum base_code base_io_pread(int fd,
         count(&read_calls, 1);
         if (got == 0) {
             return base_fail(err, BASE_CHANGED,
-                             "%s: ends at byte %" PRIu64
-                             ", expected %" PRIu64 label,
-                             (offset + done), (offset + n));
+                             "%s: ends at byte %" PRIu64 ", expected %" PRIu64,
+                             label, offset + done, offset + n);
         }
         count(&read_bytes, (uint64_t)got);
         done += (size_t)got;
