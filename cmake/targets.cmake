@@ -6,6 +6,7 @@
 #   retile_test(NAME LABEL unit SOURCES test_a.c DEPS base [ARGS ...])
 #   retile_fuzz(NAME SOURCES fuzz_a.c DEPS ptc CORPUS dir)
 #   retile_script_test(NAME LABEL e2e SCRIPT a.sh [ARGS ...] [TIMEOUT s])
+#   retile_man(man/retile.1.scd ...)                        installed
 #
 # Tests see RETILE_BIN (the folder of the programs), RETILE_SOURCE (the root of
 # the tree), RETILE_BUILD and RETILE_PYTHON in their environment; exit 77 skips.
@@ -89,4 +90,26 @@ function(retile_script_test name)
     add_test(NAME ${name}
         COMMAND "${CMAKE_CURRENT_SOURCE_DIR}/${arg_SCRIPT}" ${arg_ARGS})
     retile_test_properties(${name} ${arg_LABEL} ${arg_TIMEOUT})
+endfunction()
+
+function(retile_man)
+    if(NOT SCDOC)
+        return()
+    endif()
+    set(pages "")
+    foreach(source IN LISTS ARGN)
+        cmake_path(GET source STEM LAST_ONLY page)
+        cmake_path(GET page EXTENSION LAST_ONLY section)
+        string(SUBSTRING "${section}" 1 -1 section)
+        set(input "${CMAKE_CURRENT_SOURCE_DIR}/${source}")
+        set(output "${CMAKE_CURRENT_BINARY_DIR}/${page}")
+        add_custom_command(OUTPUT "${output}"
+            COMMAND sh -c "\"$0\" <\"$1\" >\"$2\""
+                "${SCDOC}" "${input}" "${output}"
+            DEPENDS "${input}" VERBATIM)
+        list(APPEND pages "${output}")
+        install(FILES "${output}"
+            DESTINATION "${CMAKE_INSTALL_MANDIR}/man${section}")
+    endforeach()
+    add_custom_target(man ALL DEPENDS ${pages})
 endfunction()

@@ -14,7 +14,7 @@ build=(
     uthash-dev
 )
 run=(
-    ca-certificates fuse3 python3 python3-numpy python3-pip python3-venv
+    ca-certificates fuse3 python3 python3-numpy python3-venv
 )
 test=(
     binutils clang clang-format libclang-rt-14-dev libcmocka-dev llvm-14 procps
