@@ -1,0 +1,112 @@
+/* `retile mount`: runs retile-fuse, which lies beside this program. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "cli/cli.h"
+
+static const char *from;
+static const char *table;
+static const char *mount_options;
+static bool is_foreground;
+
+static const struct base_option options[] = {
+    {"from", 0, "SPEC", "the layout SRC is in, when it has no layout.yaml",
+     &from, NULL},
+    {"table", 0, "FILE", "the tensors of SRC, as `inspect --table` prints them",
+     &table, NULL},
+    {"foreground", 'f', NULL, "stay in the foreground", NULL, &is_foreground},
+    {"options", 'o', "OPT,...", "mount options; `-o help` lists them",
+     &mount_options, NULL},
+};
+
+const struct base_command cli_mount_command = {
+    .program = "retile mount",
+    .usage = "SRC MOUNTPOINT [options]",
+    .about =
+        "Show a checkpoint directory under any layout, gathered when read\n"
+        "Read-only.  MOUNTPOINT gets ranks/ hf/ npy/ and as/SPEC/ for any\n"
+        "short form; unmount with `fusermount3 -u MOUNTPOINT`.",
+    .example = "retile mount model/ /mnt/model\n"
+               "ls /mnt/model/as/bert:tp=2,pp=2/ranks/003",
+    .options = options,
+    .n_options = sizeof(options) / sizeof(options[0]),
+    .min_args = 0,
+    .max_args = 2,
+};
+
+/* The program beside our own, or the bare name for execvp to look up. */
+static char *sibling(const char *name)
+{
+    char self[4096];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+    char *slash;
+    char *path;
+
+    if (n > 0) {
+        self[n] = '\0';
+        slash = strrchr(self, '/');
+        path = base_path("%.*s/%s", (int)(slash - self), self, name);
+        if (path != NULL && access(path, X_OK) == 0) {
+            return path;
+        }
+        free(path);
+        /* A build tree keeps each program in its folder. */
+        path = base_path("%.*s/../fuse/%s", (int)(slash - self), self, name);
+        if (path != NULL && access(path, X_OK) == 0) {
+            return path;
+        }
+        free(path);
+    }
+    return base_path("%s", name);
+}
+
+enum cli_exit cli_mount(int argc, char **argv)
+{
+    const char *exec_argv[14];
+    int n = 0;
+    char **args;
+    int n_args;
+    enum cli_exit rc;
+    struct base_err err = {0};
+    BASE_AUTO_MEM char *program = NULL;
+
+    if (!cli_parse(&cli_mount_command, argc, argv, &args, &n_args, &rc)) {
+        return rc;
+    }
+    if (n_args != 2 && mount_options == NULL) {
+        (void)base_fail(&err, BASE_BAD_ARG, "SRC and MOUNTPOINT are needed");
+        return cli_tell("mount", &err);
+    }
+    program = sibling("retile-fuse");
+    if (program == NULL) {
+        (void)base_fail(&err, BASE_NO_MEM, "out of memory");
+        return cli_tell("mount", &err);
+    }
+    exec_argv[n++] = program;
+    if (from != NULL) {
+        exec_argv[n++] = "--from";
+        exec_argv[n++] = from;
+    }
+    if (table != NULL) {
+        exec_argv[n++] = "--table";
+        exec_argv[n++] = table;
+    }
+    if (is_foreground) {
+        exec_argv[n++] = "-f";
+    }
+    if (mount_options != NULL) {
+        exec_argv[n++] = "-o";
+        exec_argv[n++] = mount_options;
+    }
+    exec_argv[n++] = "--";
+    for (int i = 0; i < n_args; i++) {
+        exec_argv[n++] = args[i];
+    }
+    exec_argv[n] = NULL;
+    (void)execvp(program, (char *const *)(void *)exec_argv);
+    (void)base_fail_errno(&err, errno, "%s: cannot run it", program);
+    return cli_tell("mount", &err);
+}

@@ -1,0 +1,161 @@
+/* Errors, JSON, progress and signals, as cli/cli.h describes. */
+#include "cli/cli.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/num.h"
+
+static enum cli_exit exit_of(enum base_code code)
+{
+    switch (code) {
+    case BASE_OK:
+        return CLI_DONE;
+    case BASE_BAD_ARG:
+        return CLI_USAGE;
+    case BASE_NOT_FOUND:
+        return CLI_NOT_FOUND;
+    case BASE_BAD_INPUT:
+    case BASE_MISMATCH:
+    case BASE_EXISTS:
+    case BASE_DENIED:
+    case BASE_LIMIT:
+    case BASE_NO_MEM:
+    case BASE_NO_SPACE:
+    case BASE_IO:
+    case BASE_CHANGED:
+    case BASE_INTERRUPTED:
+    case BASE_UNSUPPORTED:
+        return CLI_FAILED;
+    }
+    return CLI_FAILED;
+}
+
+enum cli_exit cli_tell(const char *verb, const struct base_err *err)
+{
+    (void)fprintf(stderr, "retile: %s: %s\n", verb, err->text);
+    if (err->code == BASE_BAD_ARG) {
+        (void)fprintf(stderr, "hint: `retile %s --help` shows how\n", verb);
+    }
+    return exit_of(err->code);
+}
+
+bool cli_parse(const struct base_command *command,
+               int argc,
+               char **argv,
+               char ***ret_args,
+               int *ret_n_args,
+               enum cli_exit *ret_exit)
+{
+    struct base_err err = {0};
+    bool wants_help = false;
+
+    if (base_options_parse(command, argc, argv, ret_args, ret_n_args,
+                           &wants_help, &err) != BASE_OK) {
+        *ret_exit = cli_tell(argv[0], &err);
+        return false;
+    }
+    if (wants_help) {
+        base_options_help(command, stdout);
+        *ret_exit = CLI_DONE;
+        return false;
+    }
+    return true;
+}
+
+enum cli_exit cli_print_json(const char *verb, json_t *json)
+{
+    bool is_written;
+
+    if (json == NULL) {
+        (void)fprintf(stderr, "retile: %s: out of memory\n", verb);
+        return CLI_FAILED;
+    }
+    is_written = json_dumpf(json, stdout, JSON_INDENT(2)) == 0 &&
+                 fputc('\n', stdout) != EOF && fflush(stdout) == 0;
+    json_decref(json);
+    if (!is_written) {
+        (void)fprintf(stderr, "retile: %s: cannot write to stdout\n", verb);
+        return CLI_FAILED;
+    }
+    return CLI_DONE;
+}
+
+int64_t cli_now_ns(void)
+{
+    struct timespec now = {0};
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &now); /* cannot fail for this clock */
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+void cli_progress_begin(struct cli_progress *progress, const char *what)
+{
+    progress->what = what;
+    progress->begin_ns = cli_now_ns();
+    progress->shown_ns = 0;
+    progress->is_on = isatty(STDERR_FILENO) == 1;
+}
+
+void cli_progress_show(struct cli_progress *progress,
+                       uint64_t done_bytes,
+                       uint64_t all_bytes)
+{
+    enum { WIDTH = 30 };
+    int64_t now_ns = cli_now_ns();
+    char done[24];
+    char all[24];
+    char bar[WIDTH + 1];
+    double share;
+
+    if (!progress->is_on ||
+        (now_ns - progress->shown_ns < 100000000 && done_bytes < all_bytes)) {
+        return;
+    }
+    progress->shown_ns = now_ns;
+    share = all_bytes == 0 ? 1.0 : (double)done_bytes / (double)all_bytes;
+    for (int i = 0; i < WIDTH; i++) {
+        bar[i] = i < (int)(share * WIDTH) ? '#' : '.';
+    }
+    bar[WIDTH] = '\0';
+    (void)fprintf(stderr, "\r%s [%s] %3.0f%% %s of %s, %.1f s ", progress->what,
+                  bar, share * 100, base_format_size(done_bytes, done),
+                  base_format_size(all_bytes, all),
+                  (double)(now_ns - progress->begin_ns) / 1e9);
+}
+
+void cli_progress_end(struct cli_progress *progress)
+{
+    if (progress->is_on && progress->shown_ns != 0) {
+        (void)fputs("\r\033[K", stderr);
+    }
+    progress->is_on = false;
+}
+
+static volatile sig_atomic_t is_interrupted;
+
+static void on_signal(int signo)
+{
+    (void)signo;
+    is_interrupted = 1;
+}
+
+void cli_catch_signals(void)
+{
+    struct sigaction action;
+
+    memset(&action, 0, sizeof(action));
+    action.sa_handler = on_signal;
+    action.sa_flags = (int)SA_RESETHAND; /* the second one ends us at once */
+    (void)sigaction(SIGINT, &action, NULL);
+    (void)sigaction(SIGTERM, &action, NULL);
+    (void)sigaction(SIGHUP, &action, NULL);
+}
+
+bool cli_was_interrupted(void)
+{
+    return is_interrupted != 0;
+}
