@@ -7,7 +7,8 @@
 
 /* Append a whole regular file to @buf (whose max_bytes bounds it).  Refuses
  * what is not a regular file (a FIFO would block).
- * Errors: BASE_NOT_FOUND, BASE_LIMIT (the text gives size and limit), BASE_IO */
+ * Errors: BASE_NOT_FOUND, BASE_LIMIT (the text gives size and limit),
+ *         BASE_BAD_INPUT (no regular file), BASE_CHANGED (it shrank), BASE_IO */
 enum base_code base_file_read(int dir_fd,
                               const char *path,
                               struct base_buf *buf,
