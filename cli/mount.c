@@ -53,12 +53,6 @@ static char *sibling(const char *name)
             return path;
         }
         free(path);
-        /* A build tree keeps each program in its folder. */
-        path = base_path("%.*s/../fuse/%s", (int)(slash - self), self, name);
-        if (path != NULL && access(path, X_OK) == 0) {
-            return path;
-        }
-        free(path);
     }
     return base_path("%s", name);
 }

@@ -44,7 +44,7 @@ build() {
 rm -rf "$demo/mnt" "$demo/tp4" "$demo/tp4.convert"
 mkdir -p "$mnt"
 trap unmount EXIT
-retile=$demo/build/cli/retile
+retile=$demo/build/bin/retile
 python=build/venv/bin/python
 
 step "install what it needs" scripts/install-deps.sh build run
