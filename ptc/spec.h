@@ -15,9 +15,9 @@
 #include "ptc/mesh.h"
 
 #define PTC_SPEC_MAX_BYTES (1u << 20)
-#define PTC_MAX_RULES 10000u
-#define PTC_MAX_MESHES 8u
-#define PTC_MAX_FLATS 64u
+#define PTC_MAX_RULES      10000u
+#define PTC_MAX_MESHES     8u
+#define PTC_MAX_FLATS      64u
 
 /* How one dimension is cut. */
 struct ptc_dim_rule {
@@ -134,7 +134,7 @@ enum base_code ptc_spec_digest(const struct ptc_spec *spec,
                                struct base_err *err) BASE_MUST_CHECK;
 
 /* The layout of one rank that holds everything whole: what `hf` means. */
-enum base_code ptc_spec_whole(struct ptc_spec **ret, struct base_err *err)
-    BASE_MUST_CHECK;
+enum base_code ptc_spec_whole(struct ptc_spec **ret,
+                              struct base_err *err) BASE_MUST_CHECK;
 
 #endif
