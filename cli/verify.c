@@ -92,8 +92,8 @@ static enum base_code same_bytes(const struct store_blob *a,
                                  const struct store_blob *b,
                                  struct base_err *err)
 {
-    enum { CHUNK = 1 << 16 };
-    BASE_AUTO_MEM char *buf = malloc((size_t)2 * CHUNK);
+    enum { CHUNK = 1 << 16, BOTH = 2 * CHUNK };
+    BASE_AUTO_MEM char *buf = malloc(BOTH);
 
     if (buf == NULL) {
         return base_fail(err, BASE_NO_MEM, "out of memory");
