@@ -36,15 +36,17 @@ struct ptc_holding {
 struct ptc_problem {
     const struct ptc_table *table;
     const struct ptc_layout *to;
-    uint32_t n_hosts;            /* hosts are 0 .. n_hosts - 1, old and new */
-    const uint32_t *rank_host;   /* of each rank of @to: the allocation */
+    uint32_t n_hosts;          /* hosts are 0 .. n_hosts - 1, old and new */
+    const uint32_t *rank_host; /* of each rank of @to: the allocation */
     const struct ptc_holding *holdings;
     uint32_t n_holdings;
 };
 
 /* Fill @ret_host (n_ranks entries) so that ranks lie on hosts 0 .. n_hosts-1 in
  * equal consecutive blocks (torch.chunk's rule when they do not divide). */
-void ptc_ranks_in_blocks(uint32_t n_ranks, uint32_t n_hosts, uint32_t *ret_host);
+void ptc_ranks_in_blocks(uint32_t n_ranks,
+                         uint32_t n_hosts,
+                         uint32_t *ret_host);
 
 /* The problem's digest: what hosts agree on before anything starts. */
 enum base_code ptc_problem_digest(const struct ptc_problem *problem,
@@ -61,9 +63,9 @@ enum base_code ptc_planner_create(const struct ptc_problem *problem,
                                   struct base_err *err) BASE_MUST_CHECK;
 
 struct ptc_move {
-    uint32_t tensor; /* never a tie: its root */
-    uint32_t from;   /* host */
-    uint32_t to;     /* host; from == to: kept, nothing moves */
+    uint32_t tensor;    /* never a tie: its root */
+    uint32_t from;      /* host */
+    uint32_t to;        /* host; from == to: kept, nothing moves */
     ptc_rank from_rank; /* of the holding's layout; PTC_NONE: explicit box */
     uint32_t holding;   /* index into the problem's holdings */
     struct ptc_box box;
@@ -73,9 +75,12 @@ struct ptc_plan;
 void ptc_plan_free(struct ptc_plan *plan);
 BASE_AUTO_DEFINE(ptc_plan);
 
-/* What @host keeps and receives.  Adds to *plan when it is not NULL (all hosts
- * in one plan), else makes it.  Moves are ordered by (to, tensor, box.begin).
- * Errors: BASE_NOT_FOUND  nobody holds a byte that is needed: names tensor,
+/* What @host keeps and receives.  Adds to *plan when it is not NULL (several
+ * hosts in one plan, ascending), else makes it.  Moves are ordered by (to,
+ * tensor, box.begin).  A move may span boxes of several target ranks of its
+ * host, and several of the ranges that @from_rank has.
+ * Errors: BASE_BAD_ARG (no such host, or not after the last one planned)
+ *         BASE_NOT_FOUND  nobody holds a byte that is needed: names tensor,
  *         box and host.  BASE_LIMIT, BASE_NO_MEM (*plan is then unusable) */
 enum base_code ptc_planner_host(const struct ptc_planner *planner,
                                 uint32_t host,
@@ -83,9 +88,19 @@ enum base_code ptc_planner_host(const struct ptc_planner *planner,
                                 struct base_err *err) BASE_MUST_CHECK;
 
 uint64_t ptc_plan_n_moves(const struct ptc_plan *plan);
-void ptc_plan_move(const struct ptc_plan *plan, uint64_t idx, struct ptc_move *ret);
+void ptc_plan_move(const struct ptc_plan *plan,
+                   uint64_t idx,
+                   struct ptc_move *ret);
 
-/* Sums of a plan, in bytes; arrays have one entry per host. */
+/* A plan of these moves as they are, unchecked: one that came from elsewhere.
+ * *ret is given. */
+enum base_code ptc_plan_of_moves(const struct ptc_move *moves,
+                                 uint64_t n,
+                                 struct ptc_plan **ret,
+                                 struct base_err *err) BASE_MUST_CHECK;
+
+/* Sums over the hosts that a plan was made for, in bytes; arrays have one entry
+ * per host.  sent is what those hosts receive from each. */
 struct ptc_plan_totals {
     uint64_t needed_bytes; /* by all hosts, pieces shared on a host once */
     uint64_t kept_bytes;
@@ -104,7 +119,8 @@ enum base_code ptc_plan_sum(const struct ptc_planner *planner,
 
 /* Check a plan for hosts [begin, end) with code of its own (ptc/plan_check.c
  * shares nothing with the planner but the layout's boxes): every needed byte
- * exactly once, in bounds, from a host that holds it.
+ * exactly once, in bounds, from a host that holds it, and from another host
+ * only what the host has not itself.
  * Errors: BASE_MISMATCH, naming host, tensor and box */
 enum base_code ptc_plan_check(const struct ptc_problem *problem,
                               const struct ptc_plan *plan,
