@@ -33,7 +33,8 @@ enum base_code ptc_file_create_rank(const struct ptc_layout *layout,
 /* hf/GROUP[-%05d-of-%05d].safetensors: the tensors of one group, ties left out
  * (the metadata names them), greedily in order of name into files of at most
  * @max_bytes of data.  @whole is the layout of ptc_spec_whole.
- * *ret_n files, given each (the array too). */
+ * *ret_n files, given each (the array too, from malloc); none (*ret NULL) when
+ * the group has nothing but ties.  A file names the ties whose target it has. */
 #define PTC_HF_MAX_BYTES 5000000000u
 enum base_code ptc_file_create_hf(const struct ptc_layout *whole,
                                   struct base_str group,
@@ -42,7 +43,8 @@ enum base_code ptc_file_create_hf(const struct ptc_layout *whole,
                                   uint32_t *ret_n,
                                   struct base_err *err) BASE_MUST_CHECK;
 
-/* npy/NAME.npy.  Errors: BASE_UNSUPPORTED (sub-byte dtype) */
+/* npy/NAME.npy, whose data begin at a multiple of 4096.
+ * Errors: BASE_UNSUPPORTED (sub-byte dtype) */
 enum base_code ptc_file_create_npy(const struct ptc_layout *whole,
                                    uint32_t tensor,
                                    struct ptc_file **ret,
@@ -51,12 +53,15 @@ enum base_code ptc_file_create_npy(const struct ptc_layout *whole,
 struct base_str ptc_file_header(const struct ptc_file *file);
 uint64_t ptc_file_n_bytes(const struct ptc_file *file); /* header and data */
 uint32_t ptc_file_n_entries(const struct ptc_file *file);
-const struct ptc_file_entry *ptc_file_entry(const struct ptc_file *file, uint32_t idx);
+const struct ptc_file_entry *ptc_file_entry(const struct ptc_file *file,
+                                            uint32_t idx);
 const struct ptc_layout *ptc_file_layout(const struct ptc_file *file);
 ptc_rank ptc_file_rank(const struct ptc_file *file);
 
-/* Visit the parts of entry @idx as pieces whose offset and strides are bytes
- * of this file (ptc_layout_shown_parts, scaled and moved). */
+/* Visit the parts of entry @idx, in order of offset, as pieces whose offset and
+ * strides are bytes of this file (ptc_layout_shown_parts, scaled and moved;
+ * strides of sub-byte dtypes in bits, see ptc/pieces.h).  The pieces' blob is
+ * 0; the tensor may be a tie. */
 struct ptc_piece;
 typedef enum base_code (*ptc_piece_fn)(void *ctx,
                                        uint32_t tensor,
