@@ -1,0 +1,26 @@
+/* Going to the background: the parent waits until the mount is ready and
+ * returns the exit code, so that `retile-fuse SRC MNT && ls MNT` works. */
+#ifndef FUSE_DAEMON_H
+#define FUSE_DAEMON_H
+
+#include <stdbool.h>
+
+#include "base/err.h"
+
+struct fs_daemon {
+    int ready_fd;    /* tells the parent; -1 in the foreground */
+    int log_fd;      /* becomes stdout and stderr; -1: /dev/null */
+    bool is_started; /* there is a parent */
+};
+
+/* Fork.  The parent does not return: it exits with 0 once fs_daemon_ready was
+ * called, else as the child did.  @log may be NULL.  Before threads. */
+enum base_code fs_daemon_start(struct fs_daemon *daemon,
+                               const char *log,
+                               struct base_err *err) BASE_MUST_CHECK;
+
+/* Let go of the parent and the terminal.  No-op in the foreground.  Any
+ * thread, once. */
+void fs_daemon_ready(struct fs_daemon *daemon);
+
+#endif

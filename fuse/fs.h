@@ -1,0 +1,62 @@
+/* A mount: what its operations share.  Made by main, freed after the session
+ * has ended; everything it points at is safe for any thread. */
+#ifndef FUSE_FS_H
+#define FUSE_FS_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <time.h>
+
+#include "fuse/events.h"
+#include "fuse/fuse_compat.h"
+#include "fuse/options.h"
+#include "fuse/tree.h"
+#include "fuse/view_cache.h"
+#include "store/gather.h"
+#include "store/source.h"
+
+#define FS_MAX_READ (1u << 20) /* the largest read request, in bytes */
+
+struct fs_daemon;
+
+struct fs_stats {
+    atomic_uint_fast64_t n_open; /* handles, now */
+    atomic_uint_fast64_t n_opens;
+    atomic_uint_fast64_t n_reads;
+    atomic_uint_fast64_t n_failed_reads;
+    atomic_uint_fast64_t n_bytes; /* served */
+};
+
+struct fs {
+    const struct fs_options *options;
+    struct store_source *source;
+    struct store_maps *maps;
+    struct fs_tree *tree;
+    struct fs_views *views;
+    struct fs_events *events;
+    struct fs_channel *channel; /* made by fs_session_run */
+    struct fs_daemon *daemon;   /* borrowed: who waits for the mount */
+    struct fs_stats stats;
+    struct timespec newest; /* of the source's files: everybody's mtime */
+    uid_t uid;              /* who mounts: everybody's owner */
+    gid_t gid;
+    atomic_bool is_direct; /* tensors: direct I/O, else the page cache; both
+                              can be mapped shared */
+};
+
+/* Open the source and make all of the above but the channel.
+ * Errors: those of store_source_open_dir and of the layouts in the options. */
+enum base_code fs_open(struct fs *fs,
+                       const struct fs_options *options,
+                       struct base_err *err) BASE_MUST_CHECK;
+void fs_close(struct fs *fs);
+
+/* Append the status as one JSON document: what is shown, how, and what was
+ * served. */
+enum base_code fs_status_format(struct fs *fs,
+                                struct base_buf *buf,
+                                struct base_err *err) BASE_MUST_CHECK;
+
+#endif

@@ -1,0 +1,58 @@
+/* The channel to the kernel: the only place that knows FUSE's raw messages.
+ *
+ * libfuse 3.14 leaves out of its INIT reply some features that the kernel
+ * offers and that we want.  So all messages pass through here (libfuse's
+ * custom I/O): the offer is noted (and cut down by a mask, so that one kernel
+ * can play an older one), and the reply is amended.  A feature is asked for
+ * only when the kernel offered it; versions are never compared.
+ *
+ * It also ends a request promptly when its reply points into a mapped file
+ * that was truncated meanwhile: write(2) to the device then fails with EFAULT.
+ *
+ * Newer versions of libfuse do some of this themselves; asking twice is
+ * harmless.  Source: the protocol, <linux/fuse.h>. */
+#ifndef FUSE_FUSE_COMPAT_H
+#define FUSE_FUSE_COMPAT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/auto.h"
+#include "base/err.h"
+#include "base/str.h"
+
+struct fuse_session;
+struct fs_channel;
+
+/* Called once, in the thread that answered INIT, when the kernel has taken the
+ * answer. */
+typedef void (*fs_channel_ready_fn)(void *owner);
+
+/* @owner is what fs_channel_owner gives back; @masked are features that count
+ * as not offered.  NULL: no memory.  Free it after the session. */
+struct fs_channel *
+fs_channel_create(void *owner, uint64_t masked, fs_channel_ready_fn ready);
+void fs_channel_free(struct fs_channel *channel);
+BASE_AUTO_DEFINE(fs_channel);
+
+/* Put a channel between @session and its device.  The session's user data must
+ * be the channel; it is mounted, its loop not started. */
+enum base_code fs_channel_attach(struct fuse_session *session,
+                                 struct base_err *err) BASE_MUST_CHECK;
+void *fs_channel_owner(const struct fs_channel *channel);
+
+/* Valid once INIT was read, that is in the session's init and later. */
+bool fs_channel_has_mmap(const struct fs_channel *channel);
+
+/* Was a reply of this thread cut off by a truncated file?  Asking clears it. */
+bool fs_channel_take_fault(void);
+
+/* Features by name, for `-o mask=` and the status file.  *ret_bits is what
+ * fs_channel_create takes; false when no feature has that name. */
+bool fs_feature_parse(struct base_str name, uint64_t *ret_bits);
+/* Name of feature @i, NULL past the last. */
+const char *fs_feature_name(unsigned i);
+/* Was feature @i offered (and not masked)? */
+bool fs_channel_offered(const struct fs_channel *channel, unsigned i);
+
+#endif

@@ -1,0 +1,211 @@
+/* retile-fuse: show a checkpoint directory under any layout, read-only. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/fault.h"
+#include "base/log.h"
+#include "base/options.h"
+#include "base/version.h"
+#include "fuse/daemon.h"
+#include "fuse/fs.h"
+#include "fuse/session.h"
+
+enum { EXIT_USAGE = 2, EXIT_NOT_FOUND = 3 };
+
+static const char *from;
+static const char *table;
+static const char *last_list; /* of -o: handled by take_lists */
+static bool is_foreground;
+static bool is_version;
+
+static const struct base_option options_table[] = {
+    {"from", 0, "SPEC", "the layout SRC is in, when it has no layout.yaml",
+     &from, NULL},
+    {"table", 0, "FILE", "the tensors of SRC, as `inspect --table` prints them",
+     &table, NULL},
+    {"foreground", 'f', NULL, "stay in the foreground", NULL, &is_foreground},
+    {"options", 'o', "OPT,...", "mount options; `-o help` lists them",
+     &last_list, NULL},
+    {"version", 0, NULL, "print the version", NULL, &is_version},
+};
+
+static const struct base_command command = {
+    .program = "retile-fuse",
+    .usage = "SRC MOUNTPOINT [options]",
+    .about = "Show a checkpoint directory under any layout, gathered when read."
+             "\nRead-only; unmount with `fusermount3 -u MOUNTPOINT`.",
+    .example = "retile-fuse model/ /mnt/model\n"
+               "ls /mnt/model/as/bert:tp=2,pp=2/ranks/003",
+    .options = options_table,
+    .n_options = sizeof(options_table) / sizeof(options_table[0]),
+    .min_args = 0,
+    .max_args = 2,
+};
+
+static int exit_code(enum base_code code)
+{
+    switch (code) {
+    case BASE_OK:
+        return EXIT_SUCCESS;
+    case BASE_BAD_ARG:
+        return EXIT_USAGE;
+    case BASE_NOT_FOUND:
+        return EXIT_NOT_FOUND;
+    case BASE_BAD_INPUT:
+    case BASE_MISMATCH:
+    case BASE_EXISTS:
+    case BASE_DENIED:
+    case BASE_LIMIT:
+    case BASE_NO_MEM:
+    case BASE_NO_SPACE:
+    case BASE_IO:
+    case BASE_CHANGED:
+    case BASE_INTERRUPTED:
+    case BASE_UNSUPPORTED:
+        break;
+    }
+    return EXIT_FAILURE;
+}
+
+/* `-o` may be given several times, which the table cannot say: the lists of
+ * all but the last are read here and taken out of @argv, together with it. */
+static enum base_code take_lists(int *argc,
+                                 char **argv,
+                                 struct fs_options *options,
+                                 bool *ret_help,
+                                 struct base_err *err)
+{
+    int n = 1;
+    int i;
+
+    for (i = 1; i < *argc && strcmp(argv[i], "--") != 0; i++) {
+        const char *list = NULL;
+
+        if (strcmp(argv[i], "-o") == 0 || strcmp(argv[i], "--options") == 0) {
+            if (i + 1 == *argc) {
+                return base_fail(err, BASE_BAD_ARG, "option %s needs a value",
+                                 argv[i]);
+            }
+            list = argv[++i];
+        } else if (strncmp(argv[i], "-o", 2) == 0) {
+            list = argv[i] + 2;
+        } else if (strncmp(argv[i], "--options=", 10) == 0) {
+            list = argv[i] + 10;
+        }
+        if (list == NULL) {
+            argv[n++] = argv[i];
+        } else if (strcmp(list, "help") == 0) {
+            *ret_help = true;
+        } else {
+            BASE_TRY(fs_options_add(options, list, err));
+        }
+    }
+    for (; i < *argc; i++) {
+        argv[n++] = argv[i];
+    }
+    argv[n] = NULL;
+    *argc = n;
+    return BASE_OK;
+}
+
+/* *ret_is_done: the answer was printed, there is nothing to mount. */
+static enum base_code read_command_line(int argc,
+                                        char **argv,
+                                        struct fs_options *options,
+                                        bool *ret_is_done,
+                                        struct base_err *err)
+{
+    char **args;
+    int n_args;
+    bool is_help = false;
+    bool is_list_help = false;
+
+    BASE_TRY(take_lists(&argc, argv, options, &is_list_help, err));
+    BASE_TRY(base_options_parse(&command, argc, argv, &args, &n_args, &is_help,
+                                err));
+    *ret_is_done = true;
+    if (is_help || is_list_help) {
+        if (is_help) {
+            base_options_help(&command, stdout);
+        } else {
+            fs_options_help(stdout);
+        }
+        return BASE_OK;
+    }
+    if (is_version) {
+        (void)printf("retile-fuse %s\n", RETILE_VERSION);
+        return BASE_OK;
+    }
+    *ret_is_done = false;
+    if (n_args != 2) {
+        return base_fail(err, BASE_BAD_ARG, "usage: retile-fuse %s",
+                         command.usage);
+    }
+    options->from = from;
+    options->table = table;
+    options->is_foreground = is_foreground;
+    return fs_options_paths(options, args[0], args[1], err);
+}
+
+/* A source may be thousands of files, each a descriptor. */
+static void raise_file_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit); /* or stay with what we have */
+    }
+}
+
+static enum base_code mount_and_serve(struct fs_options *options,
+                                      struct base_err *err)
+{
+    __attribute__((cleanup(fs_close))) struct fs fs = {0};
+    struct fs_daemon daemon = {.ready_fd = -1, .log_fd = -1};
+
+    if (!options->is_foreground) {
+        BASE_TRY(fs_daemon_start(&daemon, options->log, err));
+    }
+    BASE_TRY(fs_session_signals(err));
+    BASE_TRY(store_guard_install(err));
+    raise_file_limit();
+    BASE_TRY(fs_open(&fs, options, err));
+    fs.daemon = &daemon;
+    /* Relative names mean nothing from here on, and we hold no directory
+     * that somebody may want to unmount. */
+    if (chdir("/") != 0) {
+        return base_fail_errno(err, errno, "chdir /");
+    }
+    return fs_session_run(&fs, err);
+}
+
+int main(int argc, char **argv)
+{
+    struct fs_options options;
+    struct base_err err = {0};
+    enum base_code rc;
+    bool is_done = false;
+
+    base_log_init("retile-fuse");
+    fs_options_init(&options);
+    rc = base_fault_init(&err);
+    if (rc == BASE_OK) {
+        rc = read_command_line(argc, argv, &options, &is_done, &err);
+    }
+    if (rc == BASE_OK && !is_done) {
+        rc = mount_and_serve(&options, &err);
+    }
+    if (rc == BASE_OK && fflush(stdout) != 0) {
+        rc = base_fail_errno(&err, errno, "stdout");
+    }
+    if (rc != BASE_OK) {
+        (void)fprintf(stderr, "retile-fuse: %s\n", err.text);
+    }
+    fs_options_done(&options);
+    return exit_code(rc);
+}

@@ -1,0 +1,194 @@
+#include "fuse/ops_impl.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+
+#include "base/fault.h"
+#include "fuse/serve.h"
+
+enum { SNAPSHOT_MAX_BYTES = 16 << 20 };
+
+/* A handle needs memory only where its text is made at open (.retile/): fi->fh
+ * is then a struct base_buf. */
+static struct base_buf *snapshot_of(const struct fuse_file_info *fi)
+{
+    return (struct base_buf *)(uintptr_t)fi->fh;
+}
+
+static void snapshot_free(struct base_buf *snapshot)
+{
+    if (snapshot != NULL) {
+        base_buf_done(snapshot);
+        free(snapshot);
+    }
+}
+
+static enum base_code take_snapshot(struct fs *fs,
+                                    enum fs_kind kind,
+                                    struct base_buf **ret,
+                                    struct base_err *err)
+{
+    struct base_buf *buf = malloc(sizeof(*buf));
+    enum base_code rc;
+
+    if (buf == NULL) {
+        return base_fail(err, BASE_NO_MEM, "cannot describe the mount");
+    }
+    base_buf_init(buf, SNAPSHOT_MAX_BYTES);
+    rc = kind == FS_STATUS ? fs_status_format(fs, buf, err)
+                           : fs_events_format(fs->events, buf, err);
+    if (rc != BASE_OK) {
+        snapshot_free(buf);
+        return rc;
+    }
+    *ret = buf;
+    return BASE_OK;
+}
+
+/* How the kernel is to read the file. */
+static void set_class(const struct fs *fs,
+                      const struct fs_node *node,
+                      struct fuse_file_info *fi)
+{
+    bool is_direct = true;
+
+    switch (node->kind) {
+    case FS_DIR:
+    case FS_STATUS:
+    case FS_EVENTS:
+        break;
+    case FS_TEXT:
+        is_direct = false; /* small, and in our memory for ever */
+        break;
+    case FS_OBJECT:
+    case FS_FILE:
+        is_direct = fs->is_direct;
+        break;
+    }
+    fi->direct_io = is_direct;
+    fi->keep_cache = !is_direct;
+    fi->noflush = 1;
+}
+
+static enum base_code open_node(struct fs *fs,
+                                const struct fs_node *node,
+                                struct fuse_file_info *fi,
+                                struct base_err *err)
+{
+    struct base_buf *snapshot = NULL;
+
+    BASE_TRY(base_fault_check(BASE_FAULT_mount_open, err));
+    switch (node->kind) {
+    case FS_DIR:
+        return base_fail(err, BASE_BAD_ARG, "a directory");
+    case FS_TEXT:
+    case FS_OBJECT:
+        break;
+    case FS_FILE:
+        BASE_TRY(fs_views_use(fs->views, node, err));
+        break;
+    case FS_STATUS:
+    case FS_EVENTS:
+        BASE_TRY(take_snapshot(fs, node->kind, &snapshot, err));
+        break;
+    }
+    fi->fh = (uint64_t)(uintptr_t)snapshot;
+    set_class(fs, node, fi);
+    fs->stats.n_open++;
+    fs->stats.n_opens++;
+    return BASE_OK;
+}
+
+static void close_node(struct fs *fs,
+                       const struct fs_node *node,
+                       const struct fuse_file_info *fi)
+{
+    if (node->kind == FS_FILE) {
+        fs_views_release(fs->views, node);
+    }
+    snapshot_free(snapshot_of(fi));
+    fs->stats.n_open--;
+}
+
+void fs_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    struct fs *fs = fs_of(req);
+    struct fs_node node;
+    struct base_err err;
+    enum base_code rc = fs_tree_node(fs->tree, ino, &node, &err);
+
+    if (rc == BASE_OK && (fi->flags & O_ACCMODE) != O_RDONLY) {
+        (void)fuse_reply_err(req, EROFS);
+        return;
+    }
+    if (rc == BASE_OK) {
+        rc = open_node(fs, &node, fi, &err);
+        if (rc != BASE_OK) {
+            fs_tell(fs, "open failed", &node, err.text);
+        }
+    }
+    if (rc != BASE_OK) {
+        (void)fuse_reply_err(req, fs_errno(rc));
+    } else if (fuse_reply_open(req, fi) != 0) {
+        close_node(fs, &node, fi); /* interrupted: no release will come */
+    }
+}
+
+static struct base_str snapshot_text(const struct fuse_file_info *fi)
+{
+    const struct base_buf *snapshot = snapshot_of(fi);
+
+    return snapshot != NULL ? base_buf_str(snapshot) : (struct base_str){0};
+}
+
+static void
+read_failed(struct fs *fs, const struct fs_node *node, const char *reason)
+{
+    fs->stats.n_failed_reads++;
+    fs_tell(fs, "read failed", node, reason);
+}
+
+void fs_op_read(fuse_req_t req,
+                fuse_ino_t ino,
+                size_t size,
+                off_t offset,
+                struct fuse_file_info *fi)
+{
+    struct fs *fs = fs_of(req);
+    struct fs_answer answer;
+    struct fs_node node;
+    struct base_err err;
+    enum base_code rc = fs_tree_node(fs->tree, ino, &node, &err);
+
+    if (rc == BASE_OK) {
+        rc = fs_serve(fs, &node, snapshot_text(fi), (uint64_t)offset, size,
+                      &answer, &err);
+        if (rc != BASE_OK) {
+            read_failed(fs, &node, err.text);
+        }
+    }
+    if (rc != BASE_OK) {
+        (void)fuse_reply_err(req, fs_errno(rc));
+        return;
+    }
+    (void)fuse_reply_iov(req, answer.iov, (int)answer.n_iov);
+    if (fs_channel_take_fault()) {
+        read_failed(fs, &node, "a source file shrank while it was read");
+        return;
+    }
+    fs->stats.n_reads++;
+    fs->stats.n_bytes += answer.n_bytes;
+}
+
+void fs_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    struct fs *fs = fs_of(req);
+    struct fs_node node;
+    struct base_err err;
+
+    if (fs_tree_node(fs->tree, ino, &node, &err) == BASE_OK) {
+        close_node(fs, &node, fi);
+    }
+    (void)fuse_reply_err(req, 0);
+}

@@ -1,0 +1,58 @@
+/* What the operations' files share. */
+#ifndef FUSE_OPS_IMPL_H
+#define FUSE_OPS_IMPL_H
+
+#define FUSE_USE_VERSION 314
+
+#include <fuse_lowlevel.h>
+
+#include "fuse/fs.h"
+
+/* Nothing that we show ever changes. */
+#define FS_FOREVER_S 1e9
+
+static inline struct fs *fs_of(fuse_req_t req)
+{
+    return fs_channel_owner(fuse_req_userdata(req));
+}
+
+/* The errno of a code. */
+int fs_errno(enum base_code code);
+/* The attributes of @node.  The size of tensors' files is found when it is not
+ * known; see fs_views_size. */
+enum base_code fs_attr(const struct fs *fs,
+                       const struct fs_node *node,
+                       struct stat *ret,
+                       struct base_err *err) BASE_MUST_CHECK;
+/* Log, and keep as an event, that @what failed for @node. */
+void fs_tell(struct fs *fs,
+             const char *what,
+             const struct fs_node *node,
+             const char *reason);
+
+/* ops_dir.c */
+void fs_op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void fs_op_readdir(fuse_req_t req,
+                   fuse_ino_t ino,
+                   size_t size,
+                   off_t offset,
+                   struct fuse_file_info *fi);
+void fs_op_readdirplus(fuse_req_t req,
+                       fuse_ino_t ino,
+                       size_t size,
+                       off_t offset,
+                       struct fuse_file_info *fi);
+
+/* ops_file.c */
+void fs_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void fs_op_read(fuse_req_t req,
+                fuse_ino_t ino,
+                size_t size,
+                off_t offset,
+                struct fuse_file_info *fi);
+void fs_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+
+/* ops_refuse.c: what would change something, answered with EROFS. */
+void fs_refuse(struct fuse_lowlevel_ops *ops);
+
+#endif

@@ -1,0 +1,87 @@
+/* The device's number is looked up in /proc/self/mountinfo, since stat(2) on
+ * our own mount would wait for ourselves. */
+#include "fuse/readahead.h"
+
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/auto.h"
+
+/* Undo mountinfo's \ooo in place. */
+static void unescape(char *text)
+{
+    char *to = text;
+
+    while (*text != '\0') {
+        if (text[0] == '\\' && text[1] >= '0' && text[1] <= '3' &&
+            text[2] >= '0' && text[2] <= '7' && text[3] >= '0' &&
+            text[3] <= '7') {
+            *to++ = (char)((text[1] - '0') << 6 | (text[2] - '0') << 3 |
+                           (text[3] - '0'));
+            text += 4;
+        } else {
+            *to++ = *text++;
+        }
+    }
+    *to = '\0';
+}
+
+/* "ID PARENT MAJOR:MINOR ROOT MOUNTPOINT ...": is it the mount at @mountpoint?
+ * Then *device is set. */
+static bool is_mount_line(char *line, const char *mountpoint, char device[32])
+{
+    char *save = NULL;
+    char *fields[5];
+    size_t i;
+
+    for (i = 0; i < 5; i++) {
+        fields[i] = strtok_r(i == 0 ? line : NULL, " ", &save);
+        if (fields[i] == NULL) {
+            return false;
+        }
+    }
+    unescape(fields[4]);
+    if (strcmp(fields[4], mountpoint) != 0 || strlen(fields[2]) >= 32) {
+        return false;
+    }
+    (void)stpcpy(device, fields[2]);
+    return true;
+}
+
+static bool find_device(const char *mountpoint, char device[32])
+{
+    FILE *file = fopen("/proc/self/mountinfo", "re");
+    BASE_AUTO_MEM char *line = NULL;
+    size_t room = 0;
+    bool is_found = false;
+
+    if (file == NULL) {
+        return false;
+    }
+    while (getline(&line, &room, file) > 0) {
+        is_found |= is_mount_line(line, mountpoint, device); /* the last */
+    }
+    (void)fclose(file); /* only read */
+    return is_found;
+}
+
+void fs_readahead_raise(const char *mountpoint)
+{
+    char device[32];
+    char path[80];
+    BASE_AUTO_FD fd = -1;
+
+    if (!find_device(mountpoint, device)) {
+        return;
+    }
+    (void)snprintf(path, sizeof(path), "/sys/class/bdi/%s/read_ahead_kb",
+                   device);
+    fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd >= 0 && write(fd, "1024\n", 5) != 5) {
+        return; /* best effort, as the header says */
+    }
+}
