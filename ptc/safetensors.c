@@ -1,8 +1,9 @@
 /* Reading a safetensors header.  docs/formats.md lists the rules.
  *
- * One pass over the JSON object makes the entries and checks each alone; then
- * they are sorted by (begin, end) and one walk finds holes, overlaps and data
- * that end elsewhere than the file does.
+ * One pass over the text makes the entries and checks each alone; sorted by
+ * name they show a name twice; sorted by (begin, end), one walk finds holes,
+ * overlaps and data that end elsewhere than the file does.  Memory is that of
+ * the entries.
  *
  * Source of the rules: safetensors, src/tensor.rs. */
 #include "ptc/safetensors.h"
@@ -11,27 +12,27 @@
 #include <stdlib.h>
 
 #include "base/num.h"
-#include "ptc/json.h"
+#include "ptc/json_reader.h"
 #include "ptc/table.h"
 
 #define ARENA_MAX_BYTES (UINT64_C(4) << 30)
 #define LENGTH_BYTES    8u
 
-static const char *const entry_keys[] = {"dtype", "shape", "data_offsets"};
-#define N_ENTRY_KEYS (sizeof(entry_keys) / sizeof(entry_keys[0]))
+enum { KEY_DTYPE, KEY_SHAPE, KEY_OFFSETS, N_KEYS };
+static const char *const entry_keys[N_KEYS] = {
+    [KEY_DTYPE] = "dtype",
+    [KEY_SHAPE] = "shape",
+    [KEY_OFFSETS] = "data_offsets",
+};
 
 void ptc_st_header_free(struct ptc_st_header *header)
 {
     if (header != NULL) {
         base_arena_free(header->arena);
+        free(header->entries);
+        free(header->meta);
         free(header);
     }
-}
-
-static enum base_code no_mem(const char *origin, struct base_err *err)
-{
-    return base_fail(err, BASE_NO_MEM, "%s: cannot allocate the header",
-                     origin);
 }
 
 static uint64_t load_u64(const uint8_t *bytes)
@@ -83,43 +84,67 @@ static int cmp_meta(const void *a, const void *b)
                         *(const struct base_str *)b);
 }
 
+/* A copy that lives as long as the header. */
+static enum base_code copy_str(const struct ptc_st_header *header,
+                               struct base_str s,
+                               struct base_str *ret,
+                               struct base_err *err)
+{
+    *ret = base_arena_str(header->arena, s);
+    if (ret->ptr == NULL) {
+        return base_fail(err, BASE_NO_MEM, "cannot allocate the header");
+    }
+    return BASE_OK;
+}
+
+static enum base_code read_meta_items(struct ptc_st_header *header,
+                                      struct ptc_json_reader *r,
+                                      struct base_err *err)
+{
+    size_t cap = 0;
+
+    BASE_TRY(ptc_json_read_enter(r, '{', err));
+    for (;;) {
+        struct base_str key;
+        struct base_str value;
+        bool has_key;
+        enum base_code rc;
+
+        BASE_TRY(ptc_json_read_key(r, &has_key, &key, err));
+        if (!has_key) {
+            return BASE_OK;
+        }
+        rc = ptc_json_read_str(r, &value, err);
+        if (rc != BASE_OK) {
+            return base_wrap(err, rc, "key '%.*s'",
+                             (int)base_min_u64(key.len, 100), key.ptr);
+        }
+        if (header->n_meta == cap &&
+            !base_vec_grow_((void **)&header->meta, &cap, cap + 1,
+                            sizeof(*header->meta))) {
+            return base_fail(err, BASE_NO_MEM, "cannot allocate the header");
+        }
+        BASE_TRY(copy_str(header, key, &header->meta[header->n_meta][0], err));
+        BASE_TRY(
+            copy_str(header, value, &header->meta[header->n_meta][1], err));
+        header->n_meta++;
+    }
+}
+
+/* Errors name the key; the caller knows the file. */
 static enum base_code read_meta(struct ptc_st_header *header,
-                                json_t *meta,
-                                const char *origin,
+                                struct ptc_json_reader *r,
                                 struct base_err *err)
 {
-    const char *key;
-    size_t key_len;
-    json_t *value;
-    uint32_t n = 0;
-
-    if (!json_is_object(meta)) {
-        return base_fail(err, BASE_BAD_INPUT,
-                         "%s: __metadata__: expected an object", origin);
+    BASE_TRY(read_meta_items(header, r, err));
+    if (header->n_meta > 1) {
+        qsort(header->meta, header->n_meta, sizeof(*header->meta), cmp_meta);
     }
-    header->meta = base_arena_alloc(header->arena, json_object_size(meta),
-                                    sizeof(*header->meta));
-    if (header->meta == NULL) {
-        return no_mem(origin, err);
-    }
-    json_object_keylen_foreach(meta, key, key_len, value)
-    {
-        if (!json_is_string(value)) {
-            return base_fail(err, BASE_BAD_INPUT,
-                             "%s: __metadata__: %.100s: expected a string",
-                             origin, key);
+    for (uint32_t i = 1; i < header->n_meta; i++) {
+        if (base_str_eq(header->meta[i - 1][0], header->meta[i][0])) {
+            return base_fail(err, BASE_BAD_INPUT, "key '%.100s' twice",
+                             header->meta[i][0].ptr);
         }
-        header->meta[n][0] =
-            base_arena_str(header->arena, (struct base_str){key, key_len});
-        header->meta[n][1] = base_arena_str(header->arena, ptc_json_str(value));
-        if (header->meta[n][0].ptr == NULL || header->meta[n][1].ptr == NULL) {
-            return no_mem(origin, err);
-        }
-        n++;
-    }
-    header->n_meta = n;
-    if (n > 1) {
-        qsort(header->meta, n, sizeof(*header->meta), cmp_meta);
     }
     return BASE_OK;
 }
@@ -173,94 +198,178 @@ static enum base_code check_size(const struct ptc_st_entry *entry,
     return BASE_OK;
 }
 
-/* Errors name the field; the caller knows file and tensor. */
-static enum base_code read_entry(struct ptc_st_header *header,
-                                 const json_t *object,
+static enum base_code
+read_dtype(struct ptc_json_reader *r, enum ptc_dtype *ret, struct base_err *err)
+{
+    struct base_str name;
+
+    BASE_TRY(ptc_json_read_str(r, &name, err));
+    if (!ptc_dtype_parse(name, ret)) {
+        return base_fail(err, BASE_BAD_INPUT, "unknown dtype '%.*s'",
+                         (int)base_min_u64(name.len, 40), name.ptr);
+    }
+    return BASE_OK;
+}
+
+static enum base_code read_shape(const struct ptc_st_header *header,
+                                 struct ptc_json_reader *r,
                                  struct ptc_st_entry *entry,
                                  struct base_err *err)
 {
     uint64_t shape[PTC_MAX_DIMS];
-    uint64_t offsets[2];
     uint64_t *copy;
-    struct base_str dtype;
-    uint32_t n;
 
-    if (!json_is_object(object)) {
-        return base_fail(err, BASE_BAD_INPUT, "expected an object");
-    }
-    BASE_TRY(ptc_json_check_keys(object, entry_keys, N_ENTRY_KEYS, err));
-    BASE_TRY(ptc_json_get_str(object, "dtype", &dtype, err));
-    if (!ptc_dtype_parse(dtype, &entry->dtype)) {
-        return base_fail(err, BASE_BAD_INPUT, "dtype: unknown dtype '%.40s'",
-                         dtype.ptr);
-    }
-    BASE_TRY(ptc_json_get_u64s(object, "shape", PTC_MAX_DIMS, shape,
-                               &entry->n_dims, err));
-    BASE_TRY(ptc_json_get_u64s(object, "data_offsets", 2, offsets, &n, err));
-    if (n != 2) {
-        return base_fail(err, BASE_BAD_INPUT,
-                         "data_offsets: expected two numbers, got %" PRIu32, n);
-    }
-    entry->begin = offsets[0];
-    entry->end = offsets[1];
+    BASE_TRY(ptc_json_read_u64s(r, PTC_MAX_DIMS, shape, &entry->n_dims, err));
     copy = base_arena_alloc(header->arena, entry->n_dims, sizeof(*copy));
     if (copy == NULL) {
-        return base_fail(err, BASE_NO_MEM, "cannot allocate the shape");
+        return base_fail(err, BASE_NO_MEM, "cannot allocate the header");
     }
     if (entry->n_dims > 0) {
         memcpy(copy, shape, entry->n_dims * sizeof(*copy));
     }
     entry->shape = copy;
-    return check_size(entry, err);
-}
-
-static enum base_code read_entries(struct ptc_st_header *header,
-                                   json_t *root,
-                                   const char *origin,
-                                   struct base_err *err)
-{
-    size_t n_keys = json_object_size(root);
-    const char *key;
-    size_t key_len;
-    json_t *value;
-
-    if (n_keys > PTC_MAX_TENSORS) {
-        return base_fail(err, BASE_LIMIT, "%s: more than %u tensors", origin,
-                         PTC_MAX_TENSORS);
-    }
-    header->entries =
-        base_arena_alloc(header->arena, n_keys, sizeof(*header->entries));
-    if (header->entries == NULL) {
-        return no_mem(origin, err);
-    }
-    json_object_keylen_foreach(root, key, key_len, value)
-    {
-        struct ptc_st_entry *entry = &header->entries[header->n_entries];
-        struct base_str name = {key, key_len};
-        enum base_code rc;
-
-        if (base_str_eq(name, BASE_STR("__metadata__"))) {
-            BASE_TRY(read_meta(header, value, origin, err));
-            continue;
-        }
-        rc = ptc_name_check(name, "tensor", err);
-        if (rc != BASE_OK) {
-            return base_wrap(err, rc, "%s", origin);
-        }
-        entry->name = base_arena_str(header->arena, name);
-        if (entry->name.ptr == NULL) {
-            return no_mem(origin, err);
-        }
-        rc = read_entry(header, value, entry, err);
-        if (rc != BASE_OK) {
-            return base_wrap(err, rc, "%s: tensor '%s'", origin, key);
-        }
-        header->n_entries++;
-    }
     return BASE_OK;
 }
 
+static enum base_code read_offsets(struct ptc_json_reader *r,
+                                   struct ptc_st_entry *entry,
+                                   struct base_err *err)
+{
+    uint64_t offsets[2];
+    uint32_t n;
+
+    BASE_TRY(ptc_json_read_u64s(r, 2, offsets, &n, err));
+    if (n != 2) {
+        return base_fail(err, BASE_BAD_INPUT,
+                         "expected two numbers, got %" PRIu32, n);
+    }
+    entry->begin = offsets[0];
+    entry->end = offsets[1];
+    return BASE_OK;
+}
+
+/* Errors name the field; the caller knows file and tensor. */
+static enum base_code read_entry(const struct ptc_st_header *header,
+                                 struct ptc_json_reader *r,
+                                 struct ptc_st_entry *entry,
+                                 struct base_err *err)
+{
+    uint32_t seen = 0;
+    unsigned key;
+
+    BASE_TRY(ptc_json_read_enter(r, '{', err));
+    for (;;) {
+        enum base_code rc;
+
+        BASE_TRY(ptc_json_read_field(r, entry_keys, N_KEYS, &seen, &key, err));
+        if (key == N_KEYS) {
+            break;
+        }
+        if (key == KEY_DTYPE) {
+            rc = read_dtype(r, &entry->dtype, err);
+        } else if (key == KEY_SHAPE) {
+            rc = read_shape(header, r, entry, err);
+        } else {
+            rc = read_offsets(r, entry, err);
+        }
+        if (rc != BASE_OK) {
+            return base_wrap(err, rc, "%s", entry_keys[key]);
+        }
+    }
+    for (key = 0; key < N_KEYS; key++) {
+        if ((seen & UINT32_C(1) << key) == 0) {
+            return base_fail(err, BASE_BAD_INPUT, "%s: missing",
+                             entry_keys[key]);
+        }
+    }
+    return check_size(entry, err);
+}
+
+static enum base_code add_entry(struct ptc_st_header *header,
+                                struct ptc_json_reader *r,
+                                struct base_str name,
+                                size_t *cap,
+                                struct base_err *err)
+{
+    struct ptc_st_entry *entry;
+    enum base_code rc;
+
+    BASE_TRY(ptc_name_check(name, "tensor", err));
+    if (header->n_entries >= PTC_MAX_TENSORS) {
+        return base_fail(err, BASE_LIMIT, "more than %u tensors",
+                         PTC_MAX_TENSORS);
+    }
+    if (header->n_entries == *cap &&
+        !base_vec_grow_((void **)&header->entries, cap, *cap + 1,
+                        sizeof(*header->entries))) {
+        return base_fail(err, BASE_NO_MEM, "cannot allocate the header");
+    }
+    entry = &header->entries[header->n_entries];
+    *entry = (struct ptc_st_entry){0};
+    BASE_TRY(copy_str(header, name, &entry->name, err));
+    rc = read_entry(header, r, entry, err);
+    if (rc != BASE_OK) {
+        return base_wrap(err, rc, "tensor '%s'", entry->name.ptr);
+    }
+    header->n_entries++;
+    return BASE_OK;
+}
+
+static enum base_code read_entries(struct ptc_st_header *header,
+                                   struct ptc_json_reader *r,
+                                   struct base_err *err)
+{
+    bool has_meta = false;
+    size_t cap = 0;
+
+    BASE_TRY(ptc_json_read_enter(r, '{', err));
+    for (;;) {
+        struct base_str key;
+        bool has_key;
+        enum base_code rc;
+
+        BASE_TRY(ptc_json_read_key(r, &has_key, &key, err));
+        if (!has_key) {
+            return ptc_json_read_end(r, err);
+        }
+        if (!base_str_eq(key, BASE_STR("__metadata__"))) {
+            BASE_TRY(add_entry(header, r, key, &cap, err));
+            continue;
+        }
+        if (has_meta) {
+            return base_fail(err, BASE_BAD_INPUT, "key '__metadata__' twice");
+        }
+        has_meta = true;
+        rc = read_meta(header, r, err);
+        if (rc != BASE_OK) {
+            return base_wrap(err, rc, "__metadata__");
+        }
+    }
+}
+
 /* All tensors together. */
+
+static int cmp_names(const void *a, const void *b)
+{
+    return base_str_cmp(((const struct ptc_st_entry *)a)->name,
+                        ((const struct ptc_st_entry *)b)->name);
+}
+
+static enum base_code check_names(struct ptc_st_header *header,
+                                  struct base_err *err)
+{
+    if (header->n_entries > 1) {
+        qsort(header->entries, header->n_entries, sizeof(*header->entries),
+              cmp_names);
+    }
+    for (uint32_t i = 1; i < header->n_entries; i++) {
+        if (cmp_names(&header->entries[i - 1], &header->entries[i]) == 0) {
+            return base_fail(err, BASE_BAD_INPUT, "tensor '%s': twice there",
+                             header->entries[i].name.ptr);
+        }
+    }
+    return BASE_OK;
+}
 
 /* Entries of equal offsets are empty; the name makes their order total. */
 static int cmp_entries(const void *a, const void *b)
@@ -277,21 +386,24 @@ static int cmp_entries(const void *a, const void *b)
     return base_str_cmp(x->name, y->name);
 }
 
-static enum base_code check_cover(const struct ptc_st_header *header,
+static enum base_code check_cover(struct ptc_st_header *header,
                                   uint64_t data_bytes,
-                                  const char *origin,
                                   struct base_err *err)
 {
     uint64_t end = 0;
 
+    if (header->n_entries > 1) {
+        qsort(header->entries, header->n_entries, sizeof(*header->entries),
+              cmp_entries);
+    }
     for (uint32_t i = 0; i < header->n_entries; i++) {
         const struct ptc_st_entry *entry = &header->entries[i];
 
         if (entry->begin != end) {
             return base_fail(err, BASE_BAD_INPUT,
-                             "%s: tensor '%.*s': data_offsets: begins at "
-                             "%" PRIu64 ", but %s %" PRIu64 " (%s)",
-                             origin, BASE_STR_FMT(entry->name), entry->begin,
+                             "tensor '%s': data_offsets: begins at %" PRIu64
+                             ", but %s %" PRIu64 " (%s)",
+                             entry->name.ptr, entry->begin,
                              i == 0 ? "the data begin at"
                                     : "the tensor before it ends at",
                              end, entry->begin < end ? "overlap" : "hole");
@@ -300,12 +412,40 @@ static enum base_code check_cover(const struct ptc_st_header *header,
     }
     if (end != data_bytes) {
         return base_fail(err, BASE_BAD_INPUT,
-                         "%s: the tensors have %" PRIu64 " bytes, but %" PRIu64
-                         " follow the header (%s)",
-                         origin, end, data_bytes,
+                         "data: the tensors have %" PRIu64
+                         " bytes, but %" PRIu64 " follow the header (%s)",
+                         end, data_bytes,
                          end > data_bytes ? "truncated" : "bytes left over");
     }
     return BASE_OK;
+}
+
+/* Errors lack the file's name. */
+static enum base_code parse(struct ptc_st_header *header,
+                            struct base_str json,
+                            uint64_t file_bytes,
+                            struct base_err *err)
+{
+    struct ptc_json_reader r;
+
+    if (json.len > PTC_ST_MAX_HEADER || file_bytes < LENGTH_BYTES ||
+        json.len > file_bytes - LENGTH_BYTES) {
+        return base_fail(err, BASE_BAD_INPUT,
+                         "header length: %zu bytes do not fit", json.len);
+    }
+    if (json.len == 0 || json.ptr[0] != '{') {
+        return base_fail(err, BASE_BAD_INPUT,
+                         "header: does not begin with '{'");
+    }
+    header->arena = base_arena_create(ARENA_MAX_BYTES);
+    if (header->arena == NULL) {
+        return base_fail(err, BASE_NO_MEM, "cannot allocate the header");
+    }
+    header->data_offset = LENGTH_BYTES + json.len;
+    BASE_TRY(ptc_json_reader_init(&r, json, header->arena, err));
+    BASE_TRY(read_entries(header, &r, err));
+    BASE_TRY(check_names(header, err));
+    return check_cover(header, file_bytes - header->data_offset, err);
 }
 
 enum base_code ptc_st_header_parse(struct base_str json,
@@ -314,36 +454,17 @@ enum base_code ptc_st_header_parse(struct base_str json,
                                    struct ptc_st_header **ret,
                                    struct base_err *err)
 {
-    BASE_AUTO(ptc_st_header) header = NULL;
-    PTC_JSON_AUTO root = NULL;
+    BASE_AUTO(ptc_st_header) header = calloc(1, sizeof(*header));
+    enum base_code rc;
 
-    if (json.len > PTC_ST_MAX_HEADER || file_bytes < LENGTH_BYTES ||
-        json.len > file_bytes - LENGTH_BYTES) {
-        return base_fail(err, BASE_BAD_INPUT,
-                         "%s: header length: %zu bytes do not fit", origin,
-                         json.len);
-    }
-    if (json.len == 0 || json.ptr[0] != '{') {
-        return base_fail(err, BASE_BAD_INPUT,
-                         "%s: header: does not begin with '{'", origin);
-    }
-    BASE_TRY(ptc_json_load(json, origin, &root, err));
-    header = calloc(1, sizeof(*header));
     if (header == NULL) {
-        return no_mem(origin, err);
+        return base_fail(err, BASE_NO_MEM, "%s: cannot allocate the header",
+                         origin);
     }
-    header->arena = base_arena_create(ARENA_MAX_BYTES);
-    if (header->arena == NULL) {
-        return no_mem(origin, err);
+    rc = parse(header, json, file_bytes, err);
+    if (rc != BASE_OK) {
+        return base_wrap(err, rc, "%s", origin);
     }
-    header->data_offset = LENGTH_BYTES + json.len;
-    BASE_TRY(read_entries(header, root, origin, err));
-    if (header->n_entries > 1) {
-        qsort(header->entries, header->n_entries, sizeof(*header->entries),
-              cmp_entries);
-    }
-    BASE_TRY(
-        check_cover(header, file_bytes - header->data_offset, origin, err));
     *ret = base_steal(&header);
     return BASE_OK;
 }

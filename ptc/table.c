@@ -528,12 +528,8 @@ static enum base_code add_ties(struct ptc_table_builder *builder,
             find(builder->tensors.items, (uint32_t)n_added, tie->name);
 
         if (i > 0 && base_str_eq(tie[-1].name, tie->name)) {
-            if (tie[-1].root != tie->root) {
-                return base_fail(err, BASE_BAD_INPUT,
-                                 "tie '%.*s': has two targets",
-                                 BASE_STR_FMT(tie->name));
-            }
-            continue; /* the same said twice */
+            return base_fail(err, BASE_BAD_INPUT, "tie '%.*s': twice there",
+                             BASE_STR_FMT(tie->name));
         }
         if (idx != PTC_NONE) {
             BASE_TRY(check_tied(&builder->tensors.items[idx], &tensor, err));

@@ -1,8 +1,11 @@
 /* The text form of a table: ptc_table_format and ptc_table_parse. */
 #include <inttypes.h>
 
-#include "ptc/json.h"
+#include "base/num.h"
+#include "ptc/json_reader.h"
 #include "ptc/table.h"
+
+#define ARENA_MAX_BYTES (UINT64_C(4) << 30)
 
 static void format_tensor(const struct ptc_tensor *t, struct base_buf *buf)
 {
@@ -61,14 +64,18 @@ enum base_code ptc_table_format(const struct ptc_table *table,
     return base_buf_check(buf, err);
 }
 
-/* Parsing. */
+/* Parsing.  Errors name the part; ptc_table_parse knows the file. */
 
-static const char *const table_keys[] = {"retile_table", "tensors", "ties",
-                                         "objects"};
-static const char *const tensor_keys[] = {"name", "group", "dtype", "shape"};
+enum { KEY_NAME, KEY_GROUP, KEY_DTYPE, KEY_SHAPE, N_TENSOR_KEYS };
+static const char *const tensor_keys[N_TENSOR_KEYS] = {
+    [KEY_NAME] = "name",
+    [KEY_GROUP] = "group",
+    [KEY_DTYPE] = "dtype",
+    [KEY_SHAPE] = "shape",
+};
 
-/* The fields beside the name; an error names the field. */
 struct fields {
+    struct base_str name; /* NULL until it was read */
     struct base_str group;
     enum ptc_dtype dtype;
     uint32_t n_dims;
@@ -76,126 +83,212 @@ struct fields {
 };
 
 static enum base_code
-parse_fields(const json_t *object, struct fields *ret, struct base_err *err)
+read_dtype(struct ptc_json_reader *r, enum ptc_dtype *ret, struct base_err *err)
 {
-    struct base_str dtype;
+    struct base_str name;
 
-    BASE_TRY(ptc_json_check_keys(object, tensor_keys,
-                                 sizeof(tensor_keys) / sizeof(tensor_keys[0]),
-                                 err));
-    BASE_TRY(ptc_json_get_str(object, "group", &ret->group, err));
-    BASE_TRY(ptc_json_get_str(object, "dtype", &dtype, err));
-    if (!ptc_dtype_parse(dtype, &ret->dtype)) {
-        return base_fail(err, BASE_BAD_INPUT, "dtype: unknown dtype '%.40s'",
-                         dtype.ptr);
-    }
-    return ptc_json_get_u64s(object, "shape", PTC_MAX_DIMS, ret->shape,
-                             &ret->n_dims, err);
-}
-
-static enum base_code parse_tensors(const json_t *array,
-                                    struct ptc_table_builder *builder,
-                                    struct base_err *err)
-{
-    for (size_t i = 0; i < json_array_size(array); i++) {
-        const json_t *object = json_array_get(array, i);
-        struct fields f;
-        struct base_str name;
-        enum base_code rc;
-
-        if (!json_is_object(object)) {
-            return base_fail(err, BASE_BAD_INPUT,
-                             "tensors: entry %zu: expected an object", i);
-        }
-        rc = ptc_json_get_str(object, "name", &name, err);
-        if (rc != BASE_OK) {
-            return base_wrap(err, rc, "tensors: entry %zu", i);
-        }
-        rc = parse_fields(object, &f, err);
-        if (rc != BASE_OK) {
-            return base_wrap(err, rc, "tensor '%.240s'", name.ptr);
-        }
-        BASE_TRY(ptc_table_add(builder, name, f.group, f.dtype, f.n_dims,
-                               f.shape, err));
+    BASE_TRY(ptc_json_read_str(r, &name, err));
+    if (!ptc_dtype_parse(name, ret)) {
+        return base_fail(err, BASE_BAD_INPUT, "unknown dtype '%.*s'",
+                         (int)base_min_u64(name.len, 40), name.ptr);
     }
     return BASE_OK;
 }
 
-static enum base_code parse_ties(json_t *object,
-                                 struct ptc_table_builder *builder,
+static enum base_code read_field(struct ptc_json_reader *r,
+                                 unsigned key,
+                                 struct fields *ret,
                                  struct base_err *err)
 {
-    const char *key;
-    size_t key_len;
-    json_t *value;
+    enum base_code rc = BASE_OK;
 
-    json_object_keylen_foreach(object, key, key_len, value)
-    {
-        if (!json_is_string(value)) {
-            return base_fail(err, BASE_BAD_INPUT,
-                             "ties: '%.100s': expected a string", key);
-        }
-        BASE_TRY(ptc_table_add_tie(builder, (struct base_str){key, key_len},
-                                   ptc_json_str(value), err));
+    switch (key) {
+    case KEY_NAME:
+        rc = ptc_json_read_str(r, &ret->name, err);
+        break;
+    case KEY_GROUP:
+        rc = ptc_json_read_str(r, &ret->group, err);
+        break;
+    case KEY_DTYPE:
+        rc = read_dtype(r, &ret->dtype, err);
+        break;
+    default:
+        rc = ptc_json_read_u64s(r, PTC_MAX_DIMS, ret->shape, &ret->n_dims, err);
+        break;
     }
-    return BASE_OK;
-}
-
-static enum base_code parse_objects(json_t *object,
-                                    struct ptc_table_builder *builder,
-                                    struct base_err *err)
-{
-    const char *key;
-    size_t key_len;
-    json_t *value;
-
-    json_object_keylen_foreach(object, key, key_len, value)
-    {
-        struct base_str kind = {NULL, 0};
-        bool is_per_rank;
-
-        if (json_is_string(value)) {
-            kind = ptc_json_str(value);
-        }
-        is_per_rank = base_str_eq(kind, BASE_STR("rank"));
-        if (!is_per_rank && !base_str_eq(kind, BASE_STR("job"))) {
-            return base_fail(err, BASE_BAD_INPUT,
-                             "objects: '%.100s': expected \"rank\" or \"job\"",
-                             key);
-        }
-        BASE_TRY(ptc_table_add_object(builder, (struct base_str){key, key_len},
-                                      is_per_rank, err));
-    }
-    return BASE_OK;
+    return rc == BASE_OK ? rc : base_wrap(err, rc, "%s", tensor_keys[key]);
 }
 
 static enum base_code
-parse_root(const json_t *root, struct ptc_table **ret, struct base_err *err)
+read_fields(struct ptc_json_reader *r, struct fields *ret, struct base_err *err)
+{
+    uint32_t seen = 0;
+    unsigned key;
+
+    BASE_TRY(ptc_json_read_enter(r, '{', err));
+    for (;;) {
+        BASE_TRY(ptc_json_read_field(r, tensor_keys, N_TENSOR_KEYS, &seen, &key,
+                                     err));
+        if (key == N_TENSOR_KEYS) {
+            break;
+        }
+        BASE_TRY(read_field(r, key, ret, err));
+    }
+    for (key = 0; key < N_TENSOR_KEYS; key++) {
+        if ((seen & UINT32_C(1) << key) == 0) {
+            return base_fail(err, BASE_BAD_INPUT, "%s: missing",
+                             tensor_keys[key]);
+        }
+    }
+    return BASE_OK;
+}
+
+static enum base_code read_tensors(struct ptc_json_reader *r,
+                                   struct ptc_table_builder *builder,
+                                   struct base_err *err)
+{
+    BASE_TRY(ptc_json_read_enter(r, '[', err));
+    for (size_t i = 0;; i++) {
+        struct fields f = {.name = {NULL, 0}};
+        bool has_item;
+        enum base_code rc;
+
+        BASE_TRY(ptc_json_read_item(r, &has_item, err));
+        if (!has_item) {
+            return BASE_OK;
+        }
+        rc = read_fields(r, &f, err);
+        if (rc != BASE_OK && f.name.ptr != NULL) {
+            return base_wrap(err, rc, "tensor '%.*s'",
+                             (int)base_min_u64(f.name.len, PTC_NAME_MAX),
+                             f.name.ptr);
+        }
+        if (rc != BASE_OK) {
+            return base_wrap(err, rc, "tensors: entry %zu", i);
+        }
+        BASE_TRY(ptc_table_add(builder, f.name, f.group, f.dtype, f.n_dims,
+                               f.shape, err));
+    }
+}
+
+static enum base_code read_ties(struct ptc_json_reader *r,
+                                struct ptc_table_builder *builder,
+                                struct base_err *err)
+{
+    BASE_TRY(ptc_json_read_enter(r, '{', err));
+    for (;;) {
+        struct base_str name;
+        struct base_str target;
+        bool has_key;
+
+        BASE_TRY(ptc_json_read_key(r, &has_key, &name, err));
+        if (!has_key) {
+            return BASE_OK;
+        }
+        BASE_TRY(ptc_json_read_str(r, &target, err));
+        BASE_TRY(ptc_table_add_tie(builder, name, target, err));
+    }
+}
+
+static enum base_code read_objects(struct ptc_json_reader *r,
+                                   struct ptc_table_builder *builder,
+                                   struct base_err *err)
+{
+    BASE_TRY(ptc_json_read_enter(r, '{', err));
+    for (;;) {
+        struct base_str name;
+        struct base_str kind;
+        bool is_per_rank;
+        bool has_key;
+
+        BASE_TRY(ptc_json_read_key(r, &has_key, &name, err));
+        if (!has_key) {
+            return BASE_OK;
+        }
+        BASE_TRY(ptc_json_read_str(r, &kind, err));
+        is_per_rank = base_str_eq(kind, BASE_STR("rank"));
+        if (!is_per_rank && !base_str_eq(kind, BASE_STR("job"))) {
+            return base_fail(err, BASE_BAD_INPUT,
+                             "object '%.*s': expected \"rank\" or \"job\"",
+                             (int)base_min_u64(name.len, PTC_NAME_MAX),
+                             name.ptr);
+        }
+        BASE_TRY(ptc_table_add_object(builder, name, is_per_rank, err));
+    }
+}
+
+enum { KEY_VERSION, KEY_TENSORS, KEY_TIES, KEY_OBJECTS, N_TABLE_KEYS };
+static const char *const table_keys[N_TABLE_KEYS] = {
+    [KEY_VERSION] = "retile_table",
+    [KEY_TENSORS] = "tensors",
+    [KEY_TIES] = "ties",
+    [KEY_OBJECTS] = "objects",
+};
+
+static enum base_code read_version(struct ptc_json_reader *r,
+                                   struct base_err *err)
+{
+    uint64_t version;
+
+    BASE_TRY(ptc_json_read_u64(r, &version, err));
+    if (version != 1) {
+        return base_fail(err, BASE_UNSUPPORTED,
+                         "version %" PRIu64 " is not known, only 1 is",
+                         version);
+    }
+    return BASE_OK;
+}
+
+static enum base_code read_part(struct ptc_json_reader *r,
+                                unsigned key,
+                                struct ptc_table_builder *builder,
+                                struct base_err *err)
+{
+    enum base_code rc;
+
+    switch (key) {
+    case KEY_VERSION:
+        rc = read_version(r, err);
+        break;
+    case KEY_TENSORS:
+        return read_tensors(r, builder, err); /* names the tensor itself */
+    case KEY_TIES:
+        rc = read_ties(r, builder, err);
+        break;
+    default:
+        rc = read_objects(r, builder, err);
+        break;
+    }
+    return rc == BASE_OK ? rc : base_wrap(err, rc, "%s", table_keys[key]);
+}
+
+static enum base_code read_table(struct ptc_json_reader *r,
+                                 struct ptc_table **ret,
+                                 struct base_err *err)
 {
     BASE_AUTO(ptc_table_builder) builder = ptc_table_builder_create();
-    json_t *part;
-    uint64_t version;
+    uint32_t seen = 0;
+    unsigned key;
 
     if (builder == NULL) {
         return base_fail(err, BASE_NO_MEM, "cannot allocate a tensor table");
     }
-    BASE_TRY(ptc_json_get_u64(root, "retile_table", &version, err));
-    if (version != 1) {
-        return base_fail(err, BASE_UNSUPPORTED,
-                         "retile_table: version %" PRIu64 ", not 1", version);
+    BASE_TRY(ptc_json_read_enter(r, '{', err));
+    for (;;) {
+        BASE_TRY(
+            ptc_json_read_field(r, table_keys, N_TABLE_KEYS, &seen, &key, err));
+        if (key == N_TABLE_KEYS) {
+            break;
+        }
+        BASE_TRY(read_part(r, key, builder, err));
     }
-    BASE_TRY(ptc_json_check_keys(
-        root, table_keys, sizeof(table_keys) / sizeof(table_keys[0]), err));
-    BASE_TRY(ptc_json_get(root, "tensors", JSON_ARRAY, &part, err));
-    BASE_TRY(parse_tensors(part, builder, err));
-    if (json_object_get(root, "ties") != NULL) {
-        BASE_TRY(ptc_json_get(root, "ties", JSON_OBJECT, &part, err));
-        BASE_TRY(parse_ties(part, builder, err));
+    for (key = 0; key <= KEY_TENSORS; key++) { /* the others may be left out */
+        if ((seen & UINT32_C(1) << key) == 0) {
+            return base_fail(err, BASE_BAD_INPUT, "%s: missing",
+                             table_keys[key]);
+        }
     }
-    if (json_object_get(root, "objects") != NULL) {
-        BASE_TRY(ptc_json_get(root, "objects", JSON_OBJECT, &part, err));
-        BASE_TRY(parse_objects(part, builder, err));
-    }
+    BASE_TRY(ptc_json_read_end(r, err));
     return ptc_table_finish(builder, ret, err);
 }
 
@@ -204,10 +297,17 @@ enum base_code ptc_table_parse(struct base_str text,
                                struct ptc_table **ret,
                                struct base_err *err)
 {
-    PTC_JSON_AUTO root = NULL;
+    BASE_AUTO(base_arena) arena = base_arena_create(ARENA_MAX_BYTES);
+    struct ptc_json_reader r;
     enum base_code rc;
 
-    BASE_TRY(ptc_json_load(text, origin, &root, err));
-    rc = parse_root(root, ret, err);
+    if (arena == NULL) {
+        return base_fail(err, BASE_NO_MEM, "%s: cannot allocate a tensor table",
+                         origin);
+    }
+    rc = ptc_json_reader_init(&r, text, arena, err);
+    if (rc == BASE_OK) {
+        rc = read_table(&r, ret, err);
+    }
     return rc == BASE_OK ? rc : base_wrap(err, rc, "%s", origin);
 }
