@@ -7,12 +7,8 @@
  *
  * Above the records of a tensor with many pieces stands a packed tree: level k
  * has one bounding box for each FANOUT neighbours of level k - 1.  Since C order
- * keeps neighbours together, a search goes down only where results are.
- *
- * Coverage is checked by a sweep: dimension by dimension, the cut points make
- * bands; in each band the same pieces are active, and these must tile the next
- * dimension.  Cost: n log n, and the sum of active pieces over the bands. */
-#include "ptc/pieces.h"
+ * keeps neighbours together, a search goes down only where results are. */
+#include "ptc/pieces_impl.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -23,30 +19,6 @@
 #define MAX_PIECES (1u << 28)
 #define FANOUT     16u
 #define MAX_LEVELS 8u /* FANOUT^8 > MAX_PIECES */
-
-struct added {
-    uint64_t at; /* first word of the record */
-    uint32_t tensor;
-};
-
-struct ptc_pieces {
-    const struct ptc_table *table;
-    BASE_VEC(uint64_t) words;     /* the records */
-    BASE_VEC(struct added) added; /* in order of adding; empty when sealed */
-    BASE_VEC(uint64_t) tree;      /* levels of all tensors that have one */
-    uint64_t *first;   /* per tensor (and one more): its first word */
-    uint64_t *tree_at; /* per tensor: its level 1 in `tree` */
-    uint64_t n;
-    bool is_sealed;
-};
-
-/* The pieces of one tensor. */
-struct run {
-    const uint64_t *words;
-    uint64_t n;
-    uint32_t n_dims;
-    uint32_t n_words; /* of a record */
-};
 
 struct ptc_pieces *ptc_pieces_create(const struct ptc_table *table)
 {
@@ -74,27 +46,6 @@ void ptc_pieces_free(struct ptc_pieces *pieces)
 uint64_t ptc_pieces_n(const struct ptc_pieces *pieces)
 {
     return pieces->n;
-}
-
-static uint32_t record_words(uint32_t n_dims)
-{
-    return 3 * n_dims + 2;
-}
-
-static const uint64_t *record_of(const struct run *run, uint64_t idx)
-{
-    return run->words + idx * run->n_words;
-}
-
-static struct run run_of(const struct ptc_pieces *pieces, uint32_t tensor)
-{
-    uint32_t n_dims = ptc_table_tensor(pieces->table, tensor)->n_dims;
-    struct run run = {.n_dims = n_dims, .n_words = record_words(n_dims)};
-    uint64_t begin = pieces->first[tensor];
-
-    run.n = (pieces->first[tensor + 1] - begin) / run.n_words;
-    run.words = run.n > 0 ? pieces->words.items + begin : NULL;
-    return run;
 }
 
 static void
@@ -141,7 +92,7 @@ enum base_code ptc_pieces_add(struct ptc_pieces *pieces,
                               struct base_err *err)
 {
     const struct ptc_tensor *info = ptc_table_tensor(pieces->table, tensor);
-    struct added added = {.at = pieces->words.n, .tensor = tensor};
+    struct ptc_added added = {.at = pieces->words.n, .tensor = tensor};
     uint32_t n_dims = piece->box.n_dims;
     uint64_t *words;
 
@@ -160,7 +111,7 @@ enum base_code ptc_pieces_add(struct ptc_pieces *pieces,
                          MAX_PIECES);
     }
     if (!base_vec_reserve(&pieces->words,
-                          pieces->words.n + record_words(n_dims)) ||
+                          pieces->words.n + ptc_record_words(n_dims)) ||
         !base_vec_push(&pieces->added, added)) {
         return base_fail(err, BASE_NO_MEM, "cannot allocate pieces");
     }
@@ -172,7 +123,7 @@ enum base_code ptc_pieces_add(struct ptc_pieces *pieces,
     }
     words[3 * n_dims] = piece->offset;
     words[3 * n_dims + 1] = piece->blob;
-    pieces->words.n += record_words(n_dims);
+    pieces->words.n += ptc_record_words(n_dims);
     return BASE_OK;
 }
 
@@ -188,7 +139,7 @@ static int record_cmp(const void *a, const void *b, void *ctx)
             return x[d] < y[d] ? -1 : 1;
         }
     }
-    for (uint32_t w = record_words(n_dims); w-- > n_dims;) {
+    for (uint32_t w = ptc_record_words(n_dims); w-- > n_dims;) {
         if (x[w] != y[w]) {
             return x[w] < y[w] ? -1 : 1;
         }
@@ -216,14 +167,15 @@ static enum base_code records_sort(struct ptc_pieces *pieces,
     for (size_t i = 0; i < pieces->added.n; i++) {
         uint32_t t = pieces->added.items[i].tensor;
 
-        fill[t + 1] += record_words(ptc_table_tensor(pieces->table, t)->n_dims);
+        fill[t + 1] +=
+            ptc_record_words(ptc_table_tensor(pieces->table, t)->n_dims);
     }
     for (uint32_t t = 0; t < n_tensors; t++) {
         fill[t + 1] += fill[t];
     }
     for (size_t i = 0; i < pieces->added.n; i++) {
-        const struct added *added = &pieces->added.items[i];
-        uint32_t n_words = record_words(
+        const struct ptc_added *added = &pieces->added.items[i];
+        uint32_t n_words = ptc_record_words(
             ptc_table_tensor(pieces->table, added->tensor)->n_dims);
 
         memcpy(sorted + fill[added->tensor], pieces->words.items + added->at,
@@ -236,11 +188,11 @@ static enum base_code records_sort(struct ptc_pieces *pieces,
     for (uint32_t t = 0; t < n_tensors; t++) {
         uint64_t begin = pieces->first[t];
         uint32_t n_dims = ptc_table_tensor(pieces->table, t)->n_dims;
-        size_t n = (pieces->first[t + 1] - begin) / record_words(n_dims);
+        size_t n = (pieces->first[t + 1] - begin) / ptc_record_words(n_dims);
 
         if (n > 1) {
             qsort_r(pieces->words.items + begin, n,
-                    record_words(n_dims) * sizeof(uint64_t), record_cmp,
+                    ptc_record_words(n_dims) * sizeof(uint64_t), record_cmp,
                     &n_dims);
         }
     }
@@ -291,7 +243,7 @@ static enum base_code trees_build(struct ptc_pieces *pieces,
         return base_fail(err, BASE_NO_MEM, "cannot allocate pieces");
     }
     for (uint32_t t = 0; t < n_tensors; t++) {
-        struct run run = run_of(pieces, t);
+        struct ptc_records run = ptc_records_of(pieces, t);
         uint64_t below = pieces->first[t];
         uint32_t n_words = run.n_words;
         bool is_of_records = true;
@@ -328,7 +280,7 @@ enum base_code ptc_pieces_seal(struct ptc_pieces *pieces, struct base_err *err)
 struct search {
     const struct ptc_tensor *tensor;
     uint32_t tensor_idx;
-    struct run run;
+    struct ptc_records run;
     const uint64_t *levels[MAX_LEVELS + 1]; /* [0]: the records */
     uint64_t level_n[MAX_LEVELS + 1];
     const struct ptc_box *box;
@@ -431,7 +383,7 @@ enum base_code ptc_pieces_find(const struct ptc_pieces *pieces,
     uint64_t at;
 
     assert(pieces->is_sealed && box->n_dims == search.tensor->n_dims);
-    search.run = run_of(pieces, root);
+    search.run = ptc_records_of(pieces, root);
     if (search.run.n == 0) {
         return BASE_OK;
     }
@@ -449,184 +401,6 @@ enum base_code ptc_pieces_find(const struct ptc_pieces *pieces,
     return search_level(&search, top, 0, err);
 }
 
-/* ---- Coverage ---- */
-
-struct cover {
-    const struct ptc_tensor *tensor;
-    struct run run;
-    struct ptc_box band;    /* dimensions above the current one */
-    BASE_VEC(uint64_t) ids; /* a stack of lists of pieces */
-};
-
-struct cover_key {
-    const struct run *run;
-    uint32_t dim;
-};
-
-static int cover_cmp(const void *a, const void *b, void *ctx)
-{
-    const struct cover_key *key = ctx;
-    uint64_t x = record_of(key->run, *(const uint64_t *)a)[key->dim];
-    uint64_t y = record_of(key->run, *(const uint64_t *)b)[key->dim];
-
-    return x < y ? -1 : x > y;
-}
-
-static uint64_t cover_begin(const struct cover *cover, uint64_t id, uint32_t d)
-{
-    return record_of(&cover->run, id)[d];
-}
-
-static uint64_t cover_end(const struct cover *cover, uint64_t id, uint32_t d)
-{
-    return record_of(&cover->run, id)[cover->run.n_dims + d];
-}
-
-/* @begin to @end along @dim, in the band: name it. */
-static enum base_code cover_fail(struct cover *cover,
-                                 uint32_t dim,
-                                 uint64_t begin,
-                                 uint64_t end,
-                                 bool is_missing,
-                                 struct base_err *err)
-{
-    char text[PTC_BOX_TEXT_BYTES];
-
-    cover->band.n_dims = cover->tensor->n_dims;
-    for (uint32_t d = dim; d < cover->tensor->n_dims; d++) {
-        cover->band.begin[d] = d == dim ? begin : 0;
-        cover->band.end[d] = d == dim ? end : cover->tensor->shape[d];
-    }
-    return base_fail(err, BASE_MISMATCH, "tensor %.*s: %s is %s",
-                     BASE_STR_FMT(cover->tensor->name),
-                     ptc_box_format(&cover->band, text),
-                     is_missing ? "missing" : "there twice");
-}
-
-/* The innermost dimension: sorted ranges that must follow one another. */
-static enum base_code cover_line(struct cover *cover,
-                                 uint32_t dim,
-                                 size_t begin,
-                                 size_t end,
-                                 struct base_err *err)
-{
-    uint64_t at = 0;
-
-    for (size_t i = begin; i < end; i++) {
-        uint64_t from = cover_begin(cover, cover->ids.items[i], dim);
-        uint64_t to = cover_end(cover, cover->ids.items[i], dim);
-
-        if (from > at) {
-            return cover_fail(cover, dim, at, from, true, err);
-        }
-        if (from < at) {
-            return cover_fail(cover, dim, from, base_min_u64(at, to), false,
-                              err);
-        }
-        at = to;
-    }
-    if (at < cover->tensor->shape[dim]) {
-        return cover_fail(cover, dim, at, cover->tensor->shape[dim], true, err);
-    }
-    return BASE_OK;
-}
-
-/* Check dimensions @dim and further of the pieces ids[begin..]; what is pushed
- * above them is popped again. */
-static enum base_code cover_level(struct cover *cover,
-                                  uint32_t dim,
-                                  size_t begin,
-                                  struct base_err *err)
-{
-    struct cover_key key = {&cover->run, dim};
-    size_t end = cover->ids.n;
-    size_t next = begin;
-    uint64_t n_active = 0; /* they stand at ids[end..end + n_active) */
-
-    qsort_r(cover->ids.items + begin, end - begin, sizeof(*cover->ids.items),
-            cover_cmp, &key);
-    if (dim + 1 == cover->run.n_dims) {
-        return cover_line(cover, dim, begin, end, err);
-    }
-    for (uint64_t at = 0; at < cover->tensor->shape[dim];) {
-        uint64_t until = cover->tensor->shape[dim];
-        size_t kept = end;
-
-        for (size_t i = end; i < end + n_active; i++) {
-            uint64_t id = cover->ids.items[i];
-
-            if (cover_end(cover, id, dim) > at) {
-                until = base_min_u64(until, cover_end(cover, id, dim));
-                cover->ids.items[kept++] = id;
-            }
-        }
-        cover->ids.n = kept;
-        for (; next < end &&
-               cover_begin(cover, cover->ids.items[next], dim) <= at;
-             next++) {
-            uint64_t id = cover->ids.items[next];
-
-            until = base_min_u64(until, cover_end(cover, id, dim));
-            if (!base_vec_push(&cover->ids, id)) {
-                return base_fail(err, BASE_NO_MEM, "cannot check pieces");
-            }
-        }
-        if (next < end) {
-            until = base_min_u64(
-                until, cover_begin(cover, cover->ids.items[next], dim));
-        }
-        n_active = cover->ids.n - end;
-        if (n_active == 0) {
-            return cover_fail(cover, dim, at, until, true, err);
-        }
-        /* The level below sorts its list: any order serves the next band. */
-        cover->band.begin[dim] = at;
-        cover->band.end[dim] = until;
-        BASE_TRY(cover_level(cover, dim + 1, end, err));
-        at = until;
-    }
-    cover->ids.n = end;
-    return BASE_OK;
-}
-
-static enum base_code cover_tensor(struct cover *cover, struct base_err *err)
-{
-    cover->ids.n = 0;
-    if (cover->run.n_dims == 0) {
-        if (cover->run.n != 1) {
-            return cover_fail(cover, 0, 0, 0, cover->run.n == 0, err);
-        }
-        return BASE_OK;
-    }
-    if (!base_vec_reserve(&cover->ids, cover->run.n)) {
-        return base_fail(err, BASE_NO_MEM, "cannot check pieces");
-    }
-    for (uint64_t i = 0; i < cover->run.n; i++) {
-        cover->ids.items[i] = i;
-    }
-    cover->ids.n = cover->run.n;
-    return cover_level(cover, 0, 0, err);
-}
-
-enum base_code ptc_pieces_check(const struct ptc_pieces *pieces,
-                                struct base_err *err)
-{
-    struct cover cover = {0};
-    enum base_code rc = BASE_OK;
-
-    assert(pieces->is_sealed);
-    for (uint32_t t = 0;
-         rc == BASE_OK && t < ptc_table_n_tensors(pieces->table); t++) {
-        cover.tensor = ptc_table_tensor(pieces->table, t);
-        cover.run = run_of(pieces, t);
-        if (cover.tensor->tie == PTC_NONE && cover.tensor->n_elems > 0) {
-            rc = cover_tensor(&cover, err);
-        }
-    }
-    base_vec_done(&cover.ids);
-    return rc;
-}
-
 enum base_code ptc_pieces_rebind(const struct ptc_pieces *pieces,
                                  const struct ptc_table *table,
                                  struct ptc_pieces **ret,
@@ -640,7 +414,7 @@ enum base_code ptc_pieces_rebind(const struct ptc_pieces *pieces,
     }
     for (uint32_t t = 0; t < ptc_table_n_tensors(pieces->table); t++) {
         const struct ptc_tensor *tensor = ptc_table_tensor(pieces->table, t);
-        struct run run = run_of(pieces, t);
+        struct ptc_records run = ptc_records_of(pieces, t);
         uint32_t to = run.n > 0 ? ptc_table_find(table, tensor->name) : 0;
 
         if (to == PTC_NONE) {
@@ -654,7 +428,7 @@ enum base_code ptc_pieces_rebind(const struct ptc_pieces *pieces,
         for (uint64_t i = 0; i < run.n; i++) {
             struct ptc_piece piece;
 
-            record_read(record_of(&run, i), run.n_dims, &piece);
+            record_read(ptc_record(&run, i), run.n_dims, &piece);
             BASE_TRY(ptc_pieces_add(copy, to, &piece, err));
         }
     }

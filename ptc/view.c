@@ -1,20 +1,11 @@
 /* Building a view.
  *
  * Each part of a shown tensor is met by pieces of the source; a part and a
- * piece share a box, a *block*: a loop nest that copies from one place in a
- * blob to one in the file.  Blocks of parts that interleave in the file (a
- * tensor's columns, say) make a group, whose blocks go through all dimensions
- * together:
- *
- *   level(d, blocks): divide each block's place by the file's stride of d: the
- *   rows it covers.  The cut points of all make bands; in a band every row is
- *   the same list of blocks, which level(d + 1) turns into extents of one row;
- *   a band of several rows becomes a loop over them.
- *
- * On the way extents are made few: a loop over one run that fills its row and
- * steps by its own length is a longer run; a loop over one loop that fills its
- * row and steps alike is one loop; neighbours that go on where the other ends
- * are one.  A file that is its source's file ends as a single run.
+ * piece share a box, which makes a block (ptc/nest.h).  Parts that interleave
+ * in the file (a tensor's columns, say) make a group, whose blocks become
+ * extents together; between groups there is nothing, or a flat's padding.
+ * Neighbours that go on where the other ends are one: a file that is its
+ * source's file ends as a single run.
  *
  * Inside one tensor all is counted in units: bytes, or bits for a dtype whose
  * element is no whole byte.
@@ -22,33 +13,14 @@
  * Invariants
  *   1. the extents of a level tile the file, or their row: no gap, no overlap
  *   2. every byte of a shown tensor that is not a flat's padding has a source
- *   3. extents are at most MAX_EXTENTS */
+ *   3. extents are at most PTC_MAX_EXTENTS */
 #include <assert.h>
-#include <inttypes.h>
 #include <stdlib.h>
 
 #include "base/num.h"
-#include "ptc/extent.h"
+#include "ptc/nest.h"
 
-#define MAX_EXTENTS ((size_t)1 << 24)
 #define MAX_STRIDES ((size_t)1 << 30)
-
-/* The box that a part and a piece share. */
-struct source {
-    uint64_t count[PTC_MAX_DIMS];
-    uint64_t offset; /* units, in the blob */
-    uint32_t blob;
-    uint32_t strides; /* index of view->strides; in units */
-};
-
-/* A block, at one level. */
-struct block {
-    uint64_t at;    /* units, from the start of the row (or group) */
-    uint64_t delta; /* units, from the source's offset */
-    uint64_t begin; /* rows of this level */
-    uint64_t end;
-    uint32_t source;
-};
 
 struct build {
     struct ptc_view *view;
@@ -57,19 +29,13 @@ struct build {
     const struct ptc_file_entry *entry;
     /* The tensor at hand. */
     uint64_t unit;        /* units per byte: 1 or 8 */
-    uint64_t elem;        /* units per element */
-    size_t strides_begin; /* strides of this entry begin here */
-    size_t inner_begin;   /* and loops' extents here */
+    size_t strides_begin; /* strides that may be shared begin here */
     uint64_t done;        /* units of the entry that have extents */
     /* The group at hand. */
+    struct ptc_nest nest;
     uint32_t tensor;
-    uint32_t n_dims;
     uint64_t group_at; /* units, from the start of the entry */
     uint64_t group_end;
-    uint64_t stride[PTC_MAX_DIMS]; /* of the file, in units */
-    BASE_VEC(struct source) sources;
-    BASE_VEC(struct block) blocks; /* a stack: a list per level */
-    struct ptc_extents made;       /* a stack: extents of unfinished levels */
     /* The part at hand. */
     const struct ptc_piece *part;
     uint64_t n_found; /* elements */
@@ -85,326 +51,6 @@ part_fail(const struct build *build, const char *what, struct base_err *err)
 {
     return base_fail(err, BASE_MISMATCH, "tensor %.*s: %s",
                      BASE_STR_FMT(build->entry->shown.name), what);
-}
-
-/* ---- Making extents few ---- */
-
-static uint64_t stride_of(const struct ptc_view *view,
-                          const struct ptc_extent *run,
-                          uint32_t dim)
-{
-    return view->strides.items[run->strides + dim];
-}
-
-/* Does every run in @loop step by @n_rows inner steps (over @loop->dim) when
- * the loop over @dim around it makes one? */
-static bool loop_steps_alike(const struct ptc_view *view,
-                             const struct ptc_extent *loop,
-                             uint32_t inner_dim,
-                             uint32_t dim,
-                             uint64_t n_rows)
-{
-    for (uint32_t i = 0; i < loop->n; i++) {
-        const struct ptc_extent *child = &view->inner.items[loop->first + i];
-
-        if (child->is_loop
-                ? !loop_steps_alike(view, child, inner_dim, dim, n_rows)
-                : stride_of(view, child, dim) !=
-                      stride_of(view, child, inner_dim) * n_rows) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static bool strides_agree(const struct ptc_view *view,
-                          const struct ptc_extent *a,
-                          const struct ptc_extent *b,
-                          uint32_t n_dims)
-{
-    return a->strides == b->strides ||
-           memcmp(view->strides.items + a->strides,
-                  view->strides.items + b->strides,
-                  n_dims * sizeof(*view->strides.items)) == 0;
-}
-
-/* Is @b the rest of @a's rows?  Only loops over runs are compared. */
-static bool loops_continue(const struct ptc_view *view,
-                           const struct ptc_extent *a,
-                           const struct ptc_extent *b,
-                           uint32_t n_dims)
-{
-    if (a->n != b->n || a->n_bytes != b->n_bytes || a->dim != b->dim ||
-        b->first + b->n != view->inner.n) {
-        return false;
-    }
-    for (uint32_t i = 0; i < a->n; i++) {
-        const struct ptc_extent *x = &view->inner.items[a->first + i];
-        const struct ptc_extent *y = &view->inner.items[b->first + i];
-
-        if (x->is_loop || y->is_loop || x->at != y->at ||
-            x->n_bytes != y->n_bytes || x->blob != y->blob ||
-            !strides_agree(view, x, y, n_dims) ||
-            x->offset + a->n_rows * stride_of(view, x, a->dim) != y->offset) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* Make @a and the extent @b behind it one, in place of @a. */
-static bool extents_merge(struct build *build,
-                          struct ptc_extent *a,
-                          const struct ptc_extent *b)
-{
-    struct ptc_view *view = build->view;
-
-    if (a->is_loop != b->is_loop || a->at + ptc_extent_bytes(a) != b->at) {
-        return false;
-    }
-    if (a->is_loop) {
-        if (!loops_continue(view, a, b, build->n_dims)) {
-            return false;
-        }
-        a->n_rows += b->n_rows;
-        view->inner.n -= b->n;
-        return true;
-    }
-    if (a->blob != b->blob || a->offset + a->n_bytes != b->offset ||
-        !strides_agree(view, a, b, build->n_dims)) {
-        return false;
-    }
-    a->n_bytes += b->n_bytes;
-    return true;
-}
-
-/* Move the extents made[from..] by @shift, merging them into those behind
- * made[level..] where they go on. */
-static void
-made_settle(struct build *build, size_t level, size_t from, uint64_t shift)
-{
-    struct ptc_extent *items = build->made.items;
-    size_t to = from;
-
-    for (size_t i = from; i < build->made.n; i++) {
-        items[i].at += shift;
-        if (to == level || !extents_merge(build, &items[to - 1], &items[i])) {
-            items[to++] = items[i];
-        }
-    }
-    build->made.n = to;
-}
-
-static enum base_code made_push(struct build *build,
-                                const struct ptc_extent *extent,
-                                struct base_err *err)
-{
-    if (build->view->top.n + build->view->inner.n + build->made.n >=
-        MAX_EXTENTS) {
-        return base_fail(err, BASE_LIMIT,
-                         "tensor %.*s: more than %zu extents in one file",
-                         BASE_STR_FMT(build->entry->shown.name), MAX_EXTENTS);
-    }
-    return base_vec_push(&build->made, *extent) ? BASE_OK : no_mem(err);
-}
-
-/* Replace made[from..], a row of dimension @dim, by a loop of @n_rows. */
-static enum base_code made_loop(struct build *build,
-                                size_t from,
-                                uint32_t dim,
-                                uint64_t n_rows,
-                                struct base_err *err)
-{
-    struct ptc_view *view = build->view;
-    struct ptc_extent *row = build->made.items + from;
-    size_t n = build->made.n - from;
-    uint64_t row_units = build->stride[dim];
-    struct ptc_extent loop = {.n_bytes = row_units,
-                              .n_rows = n_rows,
-                              .first = (uint32_t)view->inner.n,
-                              .n = (uint32_t)n,
-                              .dim = (uint8_t)dim,
-                              .is_loop = true};
-    uint64_t at = 0;
-
-    for (size_t i = 0; i < n && row[i].at == at; i++) {
-        at += ptc_extent_bytes(&row[i]);
-    }
-    if (at != row_units) {
-        return part_fail(build, "its parts leave holes in a row", err);
-    }
-    if (n == 1 && !row->is_loop && stride_of(view, row, dim) == row_units) {
-        row->n_bytes *= n_rows;
-        return BASE_OK;
-    }
-    if (n == 1 && row->is_loop &&
-        loop_steps_alike(view, row, row->dim, dim, row->n_rows)) {
-        row->n_rows *= n_rows;
-        return BASE_OK;
-    }
-    if (!base_vec_reserve(&view->inner, view->inner.n + n)) {
-        return no_mem(err);
-    }
-    memcpy(view->inner.items + view->inner.n, row, n * sizeof(*row));
-    view->inner.n += n;
-    build->made.n = from;
-    return made_push(build, &loop, err);
-}
-
-/* ---- Dimension by dimension ---- */
-
-static int block_cmp(const void *a, const void *b)
-{
-    const struct block *x = a;
-    const struct block *y = b;
-
-    return x->at < y->at ? -1 : x->at > y->at;
-}
-
-/* The rows of dimension @dim that blocks[first..] cover; at then counts inside
- * a row.  Sorted. */
-static enum base_code blocks_divide(struct build *build,
-                                    uint32_t dim,
-                                    size_t first,
-                                    struct base_err *err)
-{
-    struct block *blocks = build->blocks.items + first;
-    size_t n = build->blocks.n - first;
-    uint64_t row = build->stride[dim];
-
-    if (n > 1) {
-        qsort(blocks, n, sizeof(*blocks), block_cmp);
-    }
-    for (size_t i = 0; i < n; i++) {
-        struct block *block = &blocks[i];
-        const struct source *source = &build->sources.items[block->source];
-        uint64_t span = build->elem;
-
-        for (uint32_t d = dim + 1; d < build->n_dims; d++) {
-            span += (source->count[d] - 1) * build->stride[d];
-        }
-        block->begin = row == 0 ? 0 : block->at / row;
-        block->end = block->begin + source->count[dim];
-        block->at -= block->begin * row;
-        if ((row == 0 && block->end > 1) ||
-            (row != 0 && block->at + span > row)) {
-            return part_fail(build, "its parts interleave unevenly", err);
-        }
-    }
-    return BASE_OK;
-}
-
-/* Drop blocks that end by row @until; returns how many stay. */
-static size_t blocks_keep(struct block *blocks, size_t n, uint64_t until)
-{
-    size_t n_kept = 0;
-
-    for (size_t i = 0; i < n; i++) {
-        if (blocks[i].end > until) {
-            blocks[n_kept++] = blocks[i];
-        }
-    }
-    return n_kept;
-}
-
-static enum base_code
-level(struct build *build, uint32_t dim, size_t first, struct base_err *err);
-
-/* Extents of the rows [begin, end) of @dim, each the blocks that were pushed
- * above blocks[above]; behind made[made_level..]. */
-static enum base_code band(struct build *build,
-                           uint32_t dim,
-                           size_t above,
-                           uint64_t begin,
-                           uint64_t end,
-                           size_t made_level,
-                           struct base_err *err)
-{
-    size_t from = build->made.n;
-
-    BASE_TRY(level(build, dim + 1, above, err));
-    if (end - begin > 1) {
-        BASE_TRY(made_loop(build, from, dim, end - begin, err));
-    }
-    made_settle(build, made_level, from, begin * build->stride[dim]);
-    return BASE_OK;
-}
-
-/* One block per element's place is left. */
-static enum base_code
-level_runs(struct build *build, size_t first, struct base_err *err)
-{
-    const struct block *block = &build->blocks.items[first];
-    const struct source *source = &build->sources.items[block->source];
-    struct ptc_extent run = {.at = block->at,
-                             .n_bytes = build->elem,
-                             .offset = source->offset + block->delta,
-                             .blob = source->blob,
-                             .strides = source->strides};
-
-    if (build->blocks.n - first != 1) {
-        return part_fail(build, "two pieces hold the same element", err);
-    }
-    return made_push(build, &run, err);
-}
-
-/* Push extents for blocks[first..] over dimensions @dim and further, and pop
- * the blocks. */
-static enum base_code
-level(struct build *build, uint32_t dim, size_t first, struct base_err *err)
-{
-    size_t end = build->blocks.n;
-    size_t made_level = build->made.n;
-    size_t next = first;
-    size_t n_active = 0; /* of those before `next`, kept at the front */
-    uint64_t at;
-
-    if (dim == build->n_dims) {
-        BASE_TRY(level_runs(build, first, err));
-        build->blocks.n = first;
-        return BASE_OK;
-    }
-    BASE_TRY(blocks_divide(build, dim, first, err));
-    at = build->blocks.items[first].begin;
-    while (next < end || n_active > 0) {
-        struct block *blocks = build->blocks.items + first;
-        uint64_t until = UINT64_MAX;
-
-        /* Blocks that are over make place; the front is in order of begin. */
-        while (next < end &&
-               (n_active == 0 || build->blocks.items[next].begin <= at)) {
-            if (n_active == 0) {
-                at = build->blocks.items[next].begin;
-            }
-            blocks[n_active++] = build->blocks.items[next++];
-        }
-        if (next < end) {
-            until = build->blocks.items[next].begin;
-        }
-        for (size_t i = 0; i < n_active; i++) {
-            until = base_min_u64(until, blocks[i].end);
-        }
-        if (!base_vec_reserve(&build->blocks, end + n_active)) {
-            return no_mem(err);
-        }
-        blocks = build->blocks.items + first;
-        for (size_t i = 0; i < n_active; i++) {
-            struct block *block = &build->blocks.items[end + i];
-            const struct source *source =
-                &build->sources.items[blocks[i].source];
-
-            *block = blocks[i];
-            block->delta += (at - blocks[i].begin) *
-                            build->view->strides.items[source->strides + dim];
-        }
-        build->blocks.n = end + n_active;
-        BASE_TRY(band(build, dim, end, at, until, made_level, err));
-        blocks = build->blocks.items + first;
-        n_active = blocks_keep(blocks, n_active, until);
-        at = until;
-    }
-    build->blocks.n = first;
-    return BASE_OK;
 }
 
 /* ---- From units to bytes ---- */
@@ -430,10 +76,10 @@ static bool extents_to_bytes(const struct build *build,
         } else {
             is_whole = is_whole && extent->offset % 8 == 0;
             extent->offset /= 8;
-            for (uint32_t d = 0; d < build->n_dims; d++) {
-                is_whole =
-                    is_whole && ((dims >> d & 1) == 0 ||
-                                 stride_of(build->view, extent, d) % 8 == 0);
+            for (uint32_t d = 0; d < build->nest.n_dims; d++) {
+                is_whole = is_whole &&
+                           ((dims >> d & 1) == 0 ||
+                            ptc_extent_stride(build->view, extent, d) % 8 == 0);
             }
         }
         if (!is_whole) {
@@ -458,10 +104,10 @@ static enum base_code top_push(struct build *build,
         last->n_bytes += extent->n_bytes;
         return BASE_OK;
     }
-    if (top->n + build->view->inner.n >= MAX_EXTENTS) {
-        return base_fail(err, BASE_LIMIT,
-                         "tensor %.*s: more than %zu extents in one file",
-                         BASE_STR_FMT(build->entry->shown.name), MAX_EXTENTS);
+    if (top->n + build->view->inner.n >= PTC_MAX_EXTENTS) {
+        return base_fail(
+            err, BASE_LIMIT, "tensor %.*s: more than %zu extents in one file",
+            BASE_STR_FMT(build->entry->shown.name), PTC_MAX_EXTENTS);
     }
     return base_vec_push(top, *extent) ? BASE_OK : no_mem(err);
 }
@@ -497,14 +143,14 @@ static enum base_code group_flush(struct build *build, struct base_err *err)
 {
     size_t strides_end = build->view->strides.n;
 
-    if (build->blocks.n == 0) {
+    if (build->nest.blocks.n == 0) {
         return BASE_OK;
     }
     BASE_TRY(top_pad(build, build->group_at, err));
-    build->made.n = 0;
-    BASE_TRY(level(build, 0, 0, err));
+    BASE_TRY(ptc_nest_extents(&build->nest, err));
     if (build->unit == 8) {
-        if (!extents_to_bytes(build, build->made.items, build->made.n, 0)) {
+        if (!extents_to_bytes(build, build->nest.made.items, build->nest.made.n,
+                              0)) {
             return part_fail(build, "a run begins or ends inside a byte", err);
         }
         for (size_t i = build->strides_begin; i < strides_end; i++) {
@@ -512,8 +158,8 @@ static enum base_code group_flush(struct build *build, struct base_err *err)
         }
         build->strides_begin = strides_end;
     }
-    for (size_t i = 0; i < build->made.n; i++) {
-        struct ptc_extent *extent = &build->made.items[i];
+    for (size_t i = 0; i < build->nest.made.n; i++) {
+        struct ptc_extent *extent = &build->nest.made.items[i];
 
         if (build->group_at + extent->at * build->unit != build->done) {
             return part_fail(build, "its parts leave a hole", err);
@@ -525,8 +171,6 @@ static enum base_code group_flush(struct build *build, struct base_err *err)
     if (build->done != build->group_end) {
         return part_fail(build, "its parts leave a hole", err);
     }
-    build->sources.n = 0;
-    build->blocks.n = 0;
     return BASE_OK;
 }
 
@@ -571,9 +215,9 @@ static enum base_code on_piece(void *ctx,
 {
     struct build *build = ctx;
     const struct ptc_piece *part = build->part;
-    struct source source = {.offset = piece->offset * build->unit,
-                            .blob = piece->blob};
-    struct block block = {.source = (uint32_t)build->sources.n};
+    struct ptc_source source = {.offset = piece->offset * build->unit,
+                                .blob = piece->blob};
+    struct ptc_block block = {.source = (uint32_t)build->nest.sources.n};
     uint64_t at = (part->offset - build->entry->offset) * build->unit;
 
     (void)tensor; /* the part's, or the one it is tied to */
@@ -584,11 +228,11 @@ static enum base_code on_piece(void *ctx,
     block.at = at - build->group_at;
     build->n_found += ptc_box_elems(&piece->box);
     BASE_TRY(strides_add(build, piece, &source.strides, err));
-    if (build->sources.n >= MAX_EXTENTS) {
+    if (build->nest.sources.n >= PTC_MAX_EXTENTS) {
         return base_fail(err, BASE_LIMIT, "too many pieces meet one tensor");
     }
-    if (!base_vec_push(&build->sources, source) ||
-        !base_vec_push(&build->blocks, block)) {
+    if (!base_vec_push(&build->nest.sources, source) ||
+        !base_vec_push(&build->nest.blocks, block)) {
         return no_mem(err);
     }
     return BASE_OK;
@@ -665,8 +309,8 @@ static enum base_code on_part(void *ctx,
 {
     struct build *build = ctx;
     uint64_t at = (part->offset - build->entry->offset) * build->unit;
-    uint64_t end = at + build->elem;
-    bool is_alone = build->blocks.n == 0 || at >= build->group_end;
+    uint64_t end = at + build->nest.elem;
+    bool is_alone = build->nest.blocks.n == 0 || at >= build->group_end;
 
     for (uint32_t d = 0; d < part->box.n_dims; d++) {
         end += (part->box.end[d] - 1 - part->box.begin[d]) * part->stride[d];
@@ -674,13 +318,13 @@ static enum base_code on_part(void *ctx,
     if (is_alone) {
         BASE_TRY(group_flush(build, err));
         build->tensor = tensor;
-        build->n_dims = part->box.n_dims;
+        build->nest.n_dims = part->box.n_dims;
         build->group_at = at;
         build->group_end = end;
-        memcpy(build->stride, part->stride, sizeof(build->stride));
+        memcpy(build->nest.stride, part->stride, sizeof(build->nest.stride));
     } else if (build->tensor != tensor || at < build->group_at ||
-               memcmp(build->stride, part->stride,
-                      build->n_dims * sizeof(*build->stride)) != 0) {
+               memcmp(build->nest.stride, part->stride,
+                      build->nest.n_dims * sizeof(*build->nest.stride)) != 0) {
         return part_fail(build, "its parts interleave unevenly", err);
     }
     build->group_end = base_max_u64(build->group_end, end);
@@ -700,9 +344,10 @@ entry_build(struct build *build, uint32_t idx, struct base_err *err)
     unsigned bits;
 
     build->entry = ptc_file_entry(build->file, idx);
+    build->nest.name = build->entry->shown.name;
     bits = ptc_dtype_bits(build->entry->shown.dtype);
     build->unit = bits % 8 == 0 ? 1 : 8;
-    build->elem = bits % 8 == 0 ? bits / 8 : bits;
+    build->nest.elem = bits % 8 == 0 ? bits / 8 : bits;
     if (build->unit == 8) { /* strides in bits are shared with no others */
         build->strides_begin = build->view->strides.n;
     }
@@ -769,16 +414,15 @@ enum base_code ptc_view_create(const struct ptc_file *file,
                                struct base_err *err)
 {
     BASE_AUTO(ptc_view) view = calloc(1, sizeof(*view));
-    struct build build = {.view = view, .file = file, .pieces = pieces};
+    struct build build = {
+        .view = view, .nest.view = view, .file = file, .pieces = pieces};
     enum base_code rc;
 
     if (view == NULL) {
         return no_mem(err);
     }
     rc = view_build(&build, err);
-    base_vec_done(&build.sources);
-    base_vec_done(&build.blocks);
-    base_vec_done(&build.made);
+    ptc_nest_done(&build.nest);
     BASE_TRY(rc);
     *ret = base_steal(&view);
     return BASE_OK;
