@@ -312,6 +312,7 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
     conn->want |=
         conn->capable & (FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
                          FUSE_CAP_PARALLEL_DIROPS);
+    conn->max_read = FS_MAX_READ; /* as the mount option says */
     conn->max_background = 64;
     conn->congestion_threshold = 48;
     fs->is_direct = !fs->options->is_page_cache && fs_channel_has_mmap(channel);
