@@ -1,0 +1,1 @@
+"""The cases of bad_input.py: one module per kind of input."""
