@@ -30,7 +30,7 @@ struct ptc_holding {
     const ptc_rank *ranks;           /* ascending, borrowed */
     uint32_t n_ranks;
     uint32_t tensor; /* of an explicit box */
-    struct ptc_box box;
+    struct ptc_box box; /* of a sub-byte dtype: its runs are whole bytes */
 };
 
 struct ptc_problem {

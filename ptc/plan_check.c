@@ -103,10 +103,10 @@ static int begin_cmp(const void *a, const void *b, void *ctx)
 static bool
 measure_slabs(const struct ptc_box **boxes, size_t n, uint32_t d, uint64_t *ret)
 {
-    BASE_AUTO_MEM uint64_t *cuts = malloc(2 * n * sizeof(*cuts));
+    BASE_AUTO_MEM uint64_t *cuts = calloc(2 * n, sizeof(*cuts));
     /* active boxes, then room for the recursion to permute */
     BASE_AUTO_MEM const struct ptc_box **active =
-        malloc(2 * n * sizeof(*active));
+        calloc(2 * n, sizeof(*active));
     size_t n_active = 0;
     size_t next = 0;
 
@@ -187,7 +187,7 @@ static enum base_code union_elems(const struct list *a,
     size_t n_b = b == NULL ? 0 : b->n;
     BASE_AUTO_MEM const struct ptc_box **boxes = NULL;
 
-    boxes = malloc((n_a + n_b + 1) * sizeof(*boxes));
+    boxes = calloc(n_a + n_b + 1, sizeof(*boxes));
     if (boxes == NULL) {
         return no_mem(err);
     }
@@ -542,9 +542,9 @@ static enum base_code prepare(struct check *c, struct base_err *err)
     const struct ptc_table *table = c->problem->table;
     uint32_t n = ptc_table_n_tensors(table);
 
-    c->next_name = malloc(((size_t)n + 1) * sizeof(*c->next_name));
-    c->own = malloc(((size_t)ptc_layout_n_ranks(c->problem->to) + 1) *
-                    sizeof(*c->own));
+    c->next_name = calloc((size_t)n + 1, sizeof(*c->next_name));
+    c->own =
+        calloc((size_t)ptc_layout_n_ranks(c->problem->to) + 1, sizeof(*c->own));
     if (c->next_name == NULL || c->own == NULL) {
         return no_mem(err);
     }
