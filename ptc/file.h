@@ -34,7 +34,7 @@ enum base_code ptc_file_create_rank(const struct ptc_layout *layout,
  * (the metadata names them), greedily in order of name into files of at most
  * @max_bytes of data.  @whole is the layout of ptc_spec_whole.
  * *ret_n files, given each (the array too, from malloc); none (*ret NULL) when
- * the group has nothing but ties.  A file names the ties whose target it has. */
+ * there is no such group.  A file names the ties whose target it has. */
 #define PTC_HF_MAX_BYTES 5000000000u
 enum base_code ptc_file_create_hf(const struct ptc_layout *whole,
                                   struct base_str group,
