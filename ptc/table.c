@@ -204,7 +204,8 @@ static enum base_code copy_group(struct ptc_table_builder *builder,
                                  struct base_err *err)
 {
     for (uint32_t i = 0; i < N_RECENT; i++) {
-        if (base_str_eq(builder->recent[i], group)) {
+        if (builder->recent[i].ptr != NULL &&
+            base_str_eq(builder->recent[i], group)) {
             *ret = builder->recent[i];
             return BASE_OK;
         }

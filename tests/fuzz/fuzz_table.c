@@ -16,6 +16,7 @@ static void check_table(const struct ptc_table *table)
         FUZZ_CHECK(i == 0 || base_str_cmp(ptc_table_tensor(table, i - 1)->name,
                                           t->name) < 0);
         FUZZ_CHECK(ptc_name_check(t->name, "tensor", NULL) == BASE_OK);
+        FUZZ_CHECK(ptc_name_check(t->group, "group", NULL) == BASE_OK);
         FUZZ_CHECK(root->tie == PTC_NONE);
         FUZZ_CHECK(root->n_bytes == t->n_bytes && root->dtype == t->dtype);
         n_bytes += t->tie == PTC_NONE ? t->n_bytes : 0;
