@@ -59,13 +59,12 @@ static enum base_code
 load_failed(const json_error_t *error, const char *origin, struct base_err *err)
 {
     const char *text = error->text;
-    enum base_code code = BASE_BAD_INPUT;
 
+    if (text[0] == '\0' || json_error_code(error) == json_error_out_of_memory) {
+        /* jansson leaves the text empty where it could not allocate */
+        return base_fail(err, BASE_NO_MEM, "%s: out of memory", origin);
+    }
     switch (json_error_code(error)) {
-    case json_error_out_of_memory:
-        code = BASE_NO_MEM;
-        text = "out of memory";
-        break;
     case json_error_null_character:
     case json_error_null_byte_in_key:
         text = "a string has a NUL character (\\u0000)";
@@ -73,8 +72,8 @@ load_failed(const json_error_t *error, const char *origin, struct base_err *err)
     default:
         break;
     }
-    return base_fail(err, code, "%s: JSON, line %d, column %d: %s", origin,
-                     error->line, error->column, text);
+    return base_fail(err, BASE_BAD_INPUT, "%s: JSON, line %d, column %d: %s",
+                     origin, error->line, error->column, text);
 }
 
 enum base_code ptc_json_load(struct base_str text,
