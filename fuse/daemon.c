@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -26,6 +27,10 @@ static _Noreturn void wait_for(pid_t child, int ready_fd)
     do {
         pid = waitpid(child, &status, 0);
     } while (pid < 0 && errno == EINTR);
+    if (pid == child && WIFSIGNALED(status)) {
+        (void)fprintf(stderr, "retile-fuse: ended by signal %d\n",
+                      WTERMSIG(status));
+    }
     _exit(pid == child && WIFEXITED(status) && WEXITSTATUS(status) != 0
               ? WEXITSTATUS(status)
               : 1);
