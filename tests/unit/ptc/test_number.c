@@ -47,20 +47,11 @@ static void test_number_is_read_from_the_group(void **state)
 static void test_bad_expressions_are_refused(void **state)
 {
     static const char *const cases[] = {
-        "",
-        "a",
-        "(a)(\\d+)",
-        "(\\d+",
-        "((\\d+))",
-        "[",
-        "\\C(\\d)",
-        "(?<n>a)(\\d)",
-        "(\\d+)\xff",
-        "(a{99999})",
-        "((((((((((((((((((((((((((((((((((\\d)))))))))))))))))))))))))))))))))"
-        ")",
+        "",  "a",        "(a)(\\d+)",    "(\\d+",      "((\\d+))",
+        "[", "\\C(\\d)", "(?<n>a)(\\d)", "(\\d+)\xff", "(a{99999})",
     };
     char huge[PTC_PATTERN_MAX_BYTES + 2];
+    char nested[3 * 40 + 5 + 40];
     BASE_AUTO(ptc_number) number = NULL;
     struct base_err err;
     size_t i;
@@ -74,6 +65,15 @@ static void test_bad_expressions_are_refused(void **state)
         assert_true(base_str_starts(base_str_of(err.text),
                                     BASE_STR("bad expression: ")));
     }
+    for (i = 0; i < 40; i++) {
+        memcpy(nested + 3 * i, "(?:", 3);
+        nested[125 + i] = ')';
+    }
+    memcpy(nested + 120, "(\\d+)", 5);
+    assert_int_equal(
+        ptc_number_create((struct base_str){nested, sizeof(nested)}, &number,
+                          &err),
+        BASE_BAD_INPUT);
     memset(huge, 'a', sizeof(huge));
     assert_int_equal(
         ptc_number_create((struct base_str){huge, sizeof(huge)}, &number, &err),
