@@ -325,7 +325,7 @@ static enum base_code read_header(struct base_str bytes,
                                   struct ptc_npy_header *header,
                                   struct base_err *err)
 {
-    struct cursor c;
+    struct cursor c = {0};
     uint64_t n_bytes = 0;
 
     BASE_TRY(read_prefix(bytes, &c, err));
