@@ -43,6 +43,11 @@ void ptc_pieces_free(struct ptc_pieces *pieces)
     free(pieces);
 }
 
+const struct ptc_table *ptc_pieces_table(const struct ptc_pieces *pieces)
+{
+    return pieces->table;
+}
+
 uint64_t ptc_pieces_n(const struct ptc_pieces *pieces)
 {
     return pieces->n;

@@ -52,6 +52,8 @@ enum base_code ptc_pieces_rebind(const struct ptc_pieces *pieces,
                                  struct base_err *err) BASE_MUST_CHECK;
 
 uint64_t ptc_pieces_n(const struct ptc_pieces *pieces);
+/* The table they were made for. */
+const struct ptc_table *ptc_pieces_table(const struct ptc_pieces *pieces);
 /* The pieces that meet @box of @tensor (its root is looked up), each cut to
  * the box, offset moved along; in order of the uncut pieces' (box.begin in C
  * order, blob).  Cost: linear in the results, logarithmic in the pieces (a

@@ -26,8 +26,8 @@ struct store_copy_file {
 };
 
 struct store_copy_options {
-    unsigned n_threads;     /* 0: the processors, at most 8 */
-    uint64_t memory_bytes;  /* for all buffers; 0: 128 MiB.  At least 1 MiB per
+    unsigned n_threads;    /* 0: the processors, at most 8 */
+    uint64_t memory_bytes; /* for all buffers; 0: 128 MiB.  At least 1 MiB per
                                thread is needed */
     /* Called now and then with bytes written so far and in all, from any one
      * thread at a time; return false to stop (BASE_INTERRUPTED). */
@@ -45,7 +45,8 @@ enum base_code store_copy(const struct store_source *source,
 
 /* Compare two sets of pieces of equal tables: each box of @a's pieces with the
  * same box in @b's.  Errors: BASE_MISMATCH naming tensor, the first element
- * that differs, and both files.  @tensor_map gives b's index for each of a's. */
+ * that differs, and both files.  @tensor_map gives b's index for each of a's
+ * (NULL: the same; PTC_NONE: not asked, a's has no pieces). */
 enum base_code store_compare(const struct store_source *a,
                              const struct ptc_pieces *a_pieces,
                              const struct store_source *b,

@@ -23,8 +23,8 @@
 #include "ptc/table.h"
 
 struct store_source_options {
-    const char *from;      /* --from: a spec file, a short form, or NULL */
-    const char *table;     /* --table: a table's file, or NULL */
+    const char *from;  /* --from: a spec file, a short form, or NULL */
+    const char *table; /* --table: a table's file, or NULL */
 };
 
 enum store_form {
@@ -57,11 +57,12 @@ const struct ptc_layout *store_source_layout(const struct store_source *source);
 /* Every byte once (the lowest rank's copy). */
 const struct ptc_pieces *store_source_pieces(const struct store_source *source);
 /* The other copies of replicated and tied bytes: for verification only. */
-const struct ptc_pieces *store_source_replicas(const struct store_source *source);
+const struct ptc_pieces *
+store_source_replicas(const struct store_source *source);
 
 struct store_blob {
-    const char *label;  /* path, for errors */
-    int fd;             /* open for reading as long as the source is */
+    const char *label; /* path, for errors */
+    int fd;            /* open for reading as long as the source is */
     uint64_t n_bytes;
     struct stat stat; /* when it was opened: what store_blob_check compares */
 };
@@ -80,7 +81,8 @@ enum base_code store_source_object(const struct store_source *source,
                                    const struct store_blob **ret,
                                    struct base_err *err) BASE_MUST_CHECK;
 uint32_t store_source_n_ignored(const struct store_source *source);
-const char *store_source_ignored(const struct store_source *source, uint32_t idx);
+const char *store_source_ignored(const struct store_source *source,
+                                 uint32_t idx);
 
 /* What SPEC on a command line means: a YAML file, `hf`, or a short form (whose
  * config.json is read beside the source @path, may be NULL).  @table may be

@@ -32,7 +32,8 @@ const struct ptc_pieces *store_target_pieces(const struct store_target *target);
 /* Rank objects of the source that the target does not show, for people:
  * "ranks/003/rng.json". */
 uint32_t store_target_n_dropped(const struct store_target *target);
-const char *store_target_dropped(const struct store_target *target, uint32_t idx);
+const char *store_target_dropped(const struct store_target *target,
+                                 uint32_t idx);
 
 /* The tree.  Node 0 is its root; children of a directory are consecutive and
  * sorted by name. */
@@ -70,7 +71,8 @@ enum base_code store_tree_create(const struct store_target *target,
                                  struct store_tree **ret,
                                  struct base_err *err) BASE_MUST_CHECK;
 uint32_t store_tree_n_nodes(const struct store_tree *tree);
-const struct store_node *store_tree_node(const struct store_tree *tree, uint32_t idx);
+const struct store_node *store_tree_node(const struct store_tree *tree,
+                                         uint32_t idx);
 /* The child of @dir with that name, or PTC_NONE. */
 uint32_t store_tree_child(const struct store_tree *tree,
                           uint32_t dir,

@@ -1,0 +1,117 @@
+/* The parts of store_source_open_dir: what stands between a directory's files
+ * and a source while it is opened.
+ *
+ *   dir_scan.c     lists, opens, reads headers and coordinates
+ *   dir_plain.c    ranks/RRR under a spec          -> files of many ranks
+ *   dir_hf.c       index and shards, or one file   -> files of rank 0, whole
+ *   dir_sharded.c  DCP's sharded files             -> table and pieces at once
+ *   dir_table.c    the table: --table, coordinates, or inferred
+ *   dir_check.c    every file against the layout; pieces and replicas
+ *
+ * Descriptors of files go to the source at once; the rest lives in `struct
+ * store_dir` and ends with it. */
+#ifndef STORE_DIRECTORY_H
+#define STORE_DIRECTORY_H
+
+#include "ptc/coords.h"
+#include "ptc/safetensors.h"
+#include "store/source_priv.h"
+
+#define STORE_DIR_MAX_NAMES 200000u /* in one directory */
+#define STORE_DIR_MAX_FILES 1000000u
+
+/* One safetensors file. */
+struct store_dir_file {
+    struct base_str name;  /* in its directory; in the source's arena */
+    struct base_str group; /* likewise */
+    ptc_rank rank;
+    uint32_t blob;
+    struct ptc_st_header *header;
+    struct ptc_coords *coords; /* NULL when the file has none */
+};
+
+struct store_dir {
+    struct store_source *source;
+    const struct store_source_options *options;
+    int fd; /* of the directory; -1 for one file */
+    BASE_VEC(struct store_dir_file) files;
+    BASE_VEC(struct base_str) tensor_names; /* top-level *.safetensors */
+    BASE_VEC(struct base_str) index_names;  /* top-level *.index.json */
+    bool has_layout_yaml;
+    bool has_ranks;
+    bool all_have_coords; /* all tensors of all files */
+    bool has_table;       /* the table comes from --table or coordinates */
+};
+
+/* What a label says of a file: its path below the command line's. */
+const char *store_dir_label(const struct store_dir *dir,
+                            const struct store_dir_file *file);
+
+/* List the top: sort names into tensor files, indices, job objects (opened),
+ * ignored ones, layout.yaml, ranks/. */
+enum base_code store_dir_scan_top(struct store_dir *dir,
+                                  struct base_err *err) BASE_MUST_CHECK;
+/* List ranks/RRR (descriptor @rank_fd): files are added, objects opened. */
+enum base_code store_dir_scan_rank(struct store_dir *dir,
+                                   int rank_fd,
+                                   const char *shown_path,
+                                   ptc_rank rank,
+                                   struct base_err *err) BASE_MUST_CHECK;
+/* Open @name in @dir_fd as a file of tensors: blob, header, coordinates. */
+enum base_code store_dir_add_file(struct store_dir *dir,
+                                  int dir_fd,
+                                  struct base_str name,
+                                  const char *label,
+                                  struct base_str group,
+                                  ptc_rank rank,
+                                  struct base_err *err) BASE_MUST_CHECK;
+/* "model" of "model.safetensors"; @name must end so. */
+struct base_str store_dir_stem(struct base_str name);
+/* A NUL-terminated copy in the source's arena. */
+enum base_code store_dir_str(struct store_dir *dir,
+                             struct base_str text,
+                             struct base_str *ret,
+                             struct base_err *err) BASE_MUST_CHECK;
+/* "PREFIX/NAME" in the source's arena. */
+enum base_code store_dir_join(struct store_dir *dir,
+                              const char *prefix,
+                              struct base_str name,
+                              const char **ret,
+                              struct base_err *err) BASE_MUST_CHECK;
+
+/* Split "STEM-00002-of-00005[.safetensors]" (@stem without the suffix).
+ * False when it is no such name. */
+bool store_dir_split_shard(struct base_str stem,
+                           struct base_str *ret_group,
+                           uint64_t *ret_idx,
+                           uint64_t *ret_n);
+
+/* The forms: each leaves files (or, sharded, table and pieces) in @dir. */
+enum base_code store_dir_open_hf(struct store_dir *dir,
+                                 struct base_err *err) BASE_MUST_CHECK;
+enum base_code store_dir_open_plain(struct store_dir *dir,
+                                    struct base_err *err) BASE_MUST_CHECK;
+enum base_code store_dir_open_sharded(struct store_dir *dir,
+                                      struct base_err *err) BASE_MUST_CHECK;
+
+/* Tensors and ties that --table or coordinates tell: *ret is given, or NULL
+ * when they tell nothing.  Sets has_table and all_have_coords. */
+enum base_code store_dir_known(struct store_dir *dir,
+                               struct ptc_table **ret,
+                               struct base_err *err) BASE_MUST_CHECK;
+/* The source's table: @known (may be NULL), what @spec lets us infer of the
+ * rest, the ties that @spec declares, the directory's objects. */
+enum base_code store_dir_make_table(struct store_dir *dir,
+                                    const struct ptc_table *known,
+                                    const struct ptc_spec *spec,
+                                    struct base_err *err) BASE_MUST_CHECK;
+/* Objects of the directory into @builder. */
+enum base_code store_dir_add_objects(const struct store_dir *dir,
+                                     struct ptc_table_builder *builder,
+                                     struct base_err *err) BASE_MUST_CHECK;
+
+/* Compare all files with the source's layout and make its pieces. */
+enum base_code store_dir_check(struct store_dir *dir,
+                               struct base_err *err) BASE_MUST_CHECK;
+
+#endif

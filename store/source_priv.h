@@ -1,0 +1,42 @@
+/* What a source is made of: for its backends and for targets, not for callers
+ * of store/source.h. */
+#ifndef STORE_SOURCE_PRIV_H
+#define STORE_SOURCE_PRIV_H
+
+#include "store/source.h"
+
+struct store_object {
+    struct base_str name; /* in the source's arena, NUL-terminated */
+    ptc_rank rank;        /* PTC_NONE: the job's */
+    uint32_t blob;
+};
+
+struct store_source {
+    enum store_form form;
+    char *path;
+    struct base_arena *arena; /* names and labels */
+    struct ptc_table *table;
+    struct ptc_layout *layout; /* NULL when pieces are explicit */
+    struct ptc_pieces *pieces;
+    struct ptc_pieces *replicas;
+    BASE_VEC(struct store_blob) blobs; /* of tensors and of objects */
+    BASE_VEC(struct store_object)
+    objects; /* by name, then rank; PTC_NONE is
+                                              the last rank */
+    BASE_VEC(const char *) ignored;
+};
+
+/* An empty source for @path; its path is set. */
+enum base_code store_source_create(const char *path,
+                                   struct store_source **ret,
+                                   struct base_err *err) BASE_MUST_CHECK;
+
+/* Put objects in order, for store_source_object. */
+void store_source_sort_objects(struct store_source *source);
+
+/* Objects in order. */
+uint32_t store_source_n_objects(const struct store_source *source);
+const struct store_object *
+store_source_object_at(const struct store_source *source, uint32_t idx);
+
+#endif

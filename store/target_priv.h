@@ -1,0 +1,23 @@
+/* What a target is made of: for trees, not for callers of store/target.h. */
+#ifndef STORE_TARGET_PRIV_H
+#define STORE_TARGET_PRIV_H
+
+#include "store/target.h"
+
+/* An object that a rank shows. */
+struct store_rank_object {
+    ptc_rank rank;   /* of the target */
+    uint32_t object; /* of the source, as store_source_object_at counts */
+};
+
+struct store_target {
+    const struct store_source *source;
+    struct ptc_table *own_table;   /* NULL: the source's */
+    struct ptc_pieces *own_pieces; /* over own_table; NULL: the source's */
+    struct ptc_layout *layout;
+    bool is_whole; /* what `hf` means: no rank has a directory */
+    BASE_VEC(struct store_rank_object) rank_objects; /* by rank, then name */
+    BASE_VEC(char *) dropped;
+};
+
+#endif
