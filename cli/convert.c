@@ -98,7 +98,12 @@ static void run_done(struct run *run)
     store_target_free(run->target);
     store_source_free(run->source);
     if (run->tmp_fd >= 0) {
-        (void)base_dir_remove(run->parent_fd, run->tmp, NULL); /* best effort */
+        if (base_dir_remove(run->parent_fd, run->tmp, NULL) != BASE_OK) {
+            (void)fprintf(stderr,
+                          "hint: %s/%s is left; the next run to "
+                          "this DST removes it\n",
+                          run->parent, run->tmp);
+        }
         (void)close(run->tmp_fd);
     }
     if (run->parent_fd >= 0) {
