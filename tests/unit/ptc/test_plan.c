@@ -145,6 +145,37 @@ static void test_neighbours_from_one_holder_are_one_move(void **state)
     assert_moves(plan, expected, N_ITEMS(expected));
 }
 
+static void test_cells_that_touch_are_one_move(void **state)
+{
+    /* b is on both stages; in the first, a lies before it in the flat, so that
+     * the stages cut it at different places: [0:4] and [4:8] are two cells,
+     * and rank 1 has both. */
+    static const struct fixture_tensor tensors[] = {
+        {.name = "a.0", .dtype = PTC_F32, .n_dims = 1, .shape = {8}},
+        {.name = "b", .dtype = PTC_F32, .n_dims = 1, .shape = {8}},
+    };
+    struct ptc_move move;
+    FIXTURE f;
+
+    (void)state;
+    fixture_init(&f, tensors, 2, 2);
+    fixture_to(&f, ONE_RANK, (uint32_t[]){1});
+    (void)fixture_layout(&f, "{mesh: {pp: 2, dp: 2},"
+                             " stages: {axis: pp, layer: 'a\\.(\\d+)'},"
+                             " flats: {all: {over: [dp]}},"
+                             " rules: [{match: a.0, stage: first, flat: all},"
+                             " {match: b, flat: all}]}");
+    fixture_hold(&f, 0, f.layouts[1], 0, 2);
+    BASE_AUTO(ptc_plan) plan = fixture_plan(&f);
+    assert_int_equal(ptc_plan_n_moves(plan), 2);
+    for (uint32_t i = 0; i < 2; i++) {
+        ptc_plan_move(plan, i, &move);
+        assert_int_equal(move.tensor, i);
+        assert_int_equal(move.from_rank, i);
+        assert_int_equal(ptc_box_elems(&move.box), 8);
+    }
+}
+
 static void test_replicas_share_the_load(void **state)
 {
     struct fixture_tensor tensors[64];
@@ -569,6 +600,7 @@ int main(void)
         cmocka_unit_test(test_the_same_layout_and_hosts_move_nothing),
         cmocka_unit_test(test_what_two_ranks_of_a_host_need_comes_once),
         cmocka_unit_test(test_neighbours_from_one_holder_are_one_move),
+        cmocka_unit_test(test_cells_that_touch_are_one_move),
         cmocka_unit_test(test_replicas_share_the_load),
         cmocka_unit_test(test_a_replica_stands_in_for_a_dead_host),
         cmocka_unit_test(test_a_byte_that_nobody_holds_is_named),
