@@ -425,6 +425,9 @@ static enum base_code list_fill(struct ptc_geometry *g,
         }
         at[i] = rule->stage_list[i] * g->list.stride;
     }
+    if (g->list.size == 1) {
+        return BASE_OK; /* strides tell axes apart only where sizes exceed 1 */
+    }
     g->n_list = sort_distinct(at, rule->n_stage_list);
     g->list_at = at;
     return BASE_OK;
