@@ -113,9 +113,6 @@ const struct ptc_dcp_entry *ptc_dcp_info_find(const struct ptc_dcp_info *info,
 {
     const struct ptc_dcp_entry wanted = {.tensor = tensor};
 
-    if (info->n_entries == 0) {
-        return NULL;
-    }
     return bsearch(&wanted, info->entries, info->n_entries,
                    sizeof(*info->entries), cmp_entries);
 }

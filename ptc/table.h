@@ -105,7 +105,7 @@ enum base_code ptc_table_add_all(struct ptc_table_builder *builder,
 /* Errors: BASE_BAD_INPUT  a name twice (objects too: a job's and a rank's
  *                         object of one name), a tie to nothing or in a
  *                         circle (chains are followed), tied tensors that
- *                         differ in dtype or shape
+ *                         differ in dtype, shape or group, a sum past 2^63
  * *ret is given.  The builder is empty afterwards. */
 enum base_code ptc_table_finish(struct ptc_table_builder *builder,
                                 struct ptc_table **ret,

@@ -173,15 +173,19 @@ static void test_bad_prefixes_are_refused(void **state)
     static const struct {
         struct base_str bytes;
         enum base_code code;
+        const char *error;
     } cases[] = {
-        {{NULL, 0}, BASE_BAD_INPUT},
-        {BASE_STR("\x93NUMPY\x01\x00\x01"), BASE_BAD_INPUT},
-        {BASE_STR("\x92NUMPY\x01\x00\x00\x00"), BASE_BAD_INPUT},
-        {BASE_STR("\x93NUMPY\x01\x00\x01\x00"), BASE_BAD_INPUT},
-        {BASE_STR("\x93NUMPY\x03\x00\x00\x00\x00\x00"), BASE_UNSUPPORTED},
-        {BASE_STR("\x93NUMPY\x01\x01\x00\x00"), BASE_UNSUPPORTED},
-        {BASE_STR("\x93NUMPY\x02\x00\x00\x00"), BASE_BAD_INPUT},
-        {BASE_STR("\x93NUMPY\x02\x00\xff\xff\xff\xff{}"), BASE_LIMIT},
+        {{NULL, 0}, BASE_BAD_INPUT, "not a .npy file"},
+        {BASE_STR("\x93NUMPY\x01\x00\x01"), BASE_BAD_INPUT, "not a .npy file"},
+        {BASE_STR("\x92NUMPY\x01\x00\x00\x00"), BASE_BAD_INPUT, "not a .npy"},
+        {BASE_STR("\x93NUMPY\x01\x00\x01\x00"), BASE_BAD_INPUT, "truncated"},
+        {BASE_STR("\x93NUMPY\x03\x00\x00\x00\x00\x00"), BASE_UNSUPPORTED,
+         "version 3.0"},
+        {BASE_STR("\x93NUMPY\x01\x01\x00\x00"), BASE_UNSUPPORTED,
+         "version 1.1"},
+        {BASE_STR("\x93NUMPY\x02\x00\x00\x00"), BASE_BAD_INPUT, "truncated"},
+        {BASE_STR("\x93NUMPY\x02\x00\xff\xff\xff\xff{}"), BASE_LIMIT,
+         "at most 65535"},
     };
 
     (void)state;
@@ -192,6 +196,9 @@ static void test_bad_prefixes_are_refused(void **state)
         assert_int_equal(
             ptc_npy_header_parse(cases[i].bytes, "a.npy", &header, &err),
             cases[i].code);
+        if (strstr(err.text, cases[i].error) == NULL) {
+            fail_msg("case %zu: %s", i, err.text);
+        }
     }
 }
 

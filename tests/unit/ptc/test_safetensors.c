@@ -256,6 +256,8 @@ static void test_data_begin_aligned_for_every_header_length(void **state)
                   &err);
         assert_int_equal((buf.len - 6) % PTC_ST_DATA_ALIGN, 0);
         assert_memory_equal(buf.ptr, "before", 6);
+        assert_non_null(memchr(buf.ptr + buf.len - PTC_ST_DATA_ALIGN, '}',
+                               PTC_ST_DATA_ALIGN)); /* not more than needed */
     }
 }
 
