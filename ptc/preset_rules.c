@@ -158,6 +158,10 @@ void ptc_preset_write_head(struct ptc_preset *preset,
     }
     if (preset->value[PTC_OPT_ZERO1] != 0) {
         add(preset, "flats:\n  optimizer: {over: [dp]}\n");
+        /* A flat has one mesh, so experts need one of their own. */
+        add(preset, preset->has[PTC_OPT_EP]
+                        ? "  expert_optimizer: {over: [dp]}\n"
+                        : "");
     }
     add(preset, "rules:\n");
     if (preset->value[PTC_OPT_ZERO1] == 0 || has_places(preset)) {
@@ -230,6 +234,12 @@ static void add_cut(struct ptc_preset *preset,
     }
 }
 
+static bool is_in_moe(const struct ptc_preset *preset,
+                      const struct ptc_preset_rule *rule)
+{
+    return preset->has[PTC_OPT_EP] && rule->place != PTC_PLACE_PLAIN;
+}
+
 /* Begin a rule: its pattern and where it is. */
 static void add_start(struct ptc_preset *preset,
                       struct base_str state,
@@ -249,7 +259,7 @@ static void add_start(struct ptc_preset *preset,
     add(preset, rule->match);
     add(preset, "', optional: true");
     add(preset, preset->has[PTC_OPT_PP] ? stages[rule->stage] : "");
-    if (preset->has[PTC_OPT_EP] && rule->place != PTC_PLACE_PLAIN) {
+    if (is_in_moe(preset, rule)) {
         add(preset, ", mesh: moe");
         add(preset, rule->place == PTC_PLACE_EXPERT ? ", expert: true" : "");
     }
@@ -276,7 +286,8 @@ static void write_rule(struct ptc_preset *preset,
     }
     add_start(preset, BASE_STR("*"), rule);
     add_cut(preset, rule);
-    add(preset, ", flat: optimizer}\n");
+    add(preset, is_in_moe(preset, rule) ? ", flat: expert_optimizer}\n"
+                                        : ", flat: optimizer}\n");
 }
 
 void ptc_preset_write_rules(struct ptc_preset *preset,

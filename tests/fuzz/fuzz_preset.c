@@ -62,10 +62,11 @@ static void check(struct base_str short_form,
     if (ptc_preset_expand(short_form, config, "config.json", table, &spec,
                           &err) != BASE_OK) {
         require(spec == NULL);
-        /* What a preset writes is always a good spec. */
-        require(err.code == BASE_BAD_ARG || err.code == BASE_BAD_INPUT ||
-                err.code == BASE_LIMIT);
-        require(strstr(err.text, ": bad YAML") == NULL);
+        /* Bad input is config.json, never what the preset itself wrote. */
+        require(err.code == BASE_BAD_ARG || err.code == BASE_LIMIT ||
+                (err.code == BASE_BAD_INPUT &&
+                 base_str_starts(base_str_of(err.text),
+                                 BASE_STR("config.json: "))));
         return;
     }
     require(ptc_preset_is_short_form(short_form));

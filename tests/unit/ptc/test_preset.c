@@ -199,8 +199,8 @@ static void test_experts_lie_across_data_parallel_ranks(void **state)
     static const char *const zero1[] = {
         "'optim.step.*.mlp.experts.*.up_proj.weight', expert: true, mesh: moe,",
         "'optim.*.*.mlp.experts.*.up_proj.weight', expert: true, mesh: moe, "
-        "flat: optimizer,",
-        NULL};
+        "flat: expert_optimizer,",
+        "'optim.*.*.mlp.gate.weight', flat: optimizer,", NULL};
 
     (void)state;
     check_lines("llama:ep=2,dp=4,pp=2", NULL, NULL, llama);
