@@ -126,7 +126,7 @@ static enum base_code own_spec(const struct store_source *source,
                                struct ptc_spec **ret,
                                struct base_err *err)
 {
-    BASE_AUTO_BUF buf;
+    BASE_AUTO_BUF buf = {0};
 
     if (store_source_layout(source) == NULL) {
         return base_fail(err, BASE_UNSUPPORTED,

@@ -116,7 +116,7 @@ static enum base_code check_coords(const struct check *c,
 {
     const struct ptc_coord *said;
     BASE_AUTO(ptc_coords) due = NULL;
-    BASE_AUTO_BUF json;
+    BASE_AUTO_BUF json = {0};
     char said_text[PTC_COORD_TEXT_BYTES];
     char due_text[PTC_COORD_TEXT_BYTES];
 

@@ -84,7 +84,7 @@ enum base_code store_spec_open(const char *text,
                                bool *ret_is_hf,
                                struct base_err *err)
 {
-    BASE_AUTO_BUF yaml;
+    BASE_AUTO_BUF yaml = {0};
     struct stat st;
 
     if (strcmp(text, "hf") == 0) {
