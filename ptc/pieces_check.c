@@ -102,8 +102,10 @@ static enum base_code cover_level(struct cover *cover,
     size_t next = begin;
     uint64_t n_active = 0; /* they stand at ids[end..end + n_active) */
 
-    qsort_r(cover->ids.items + begin, end - begin, sizeof(*cover->ids.items),
-            cover_cmp, &key);
+    if (end - begin > 1) {
+        qsort_r(cover->ids.items + begin, end - begin,
+                sizeof(*cover->ids.items), cover_cmp, &key);
+    }
     if (dim + 1 == cover->run.n_dims) {
         return cover_line(cover, dim, begin, end, err);
     }
