@@ -29,7 +29,7 @@ struct ptc_holding {
                                         over the problem's table */
     const ptc_rank *ranks;           /* ascending, borrowed */
     uint32_t n_ranks;
-    uint32_t tensor; /* of an explicit box */
+    uint32_t tensor;    /* of an explicit box */
     struct ptc_box box; /* of a sub-byte dtype: its runs are whole bytes */
 };
 

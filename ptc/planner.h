@@ -1,4 +1,4 @@
-/* The planner's insides, for ptc/planner.c, ptc/plan.c and nobody else: a
+/* The planner's insides, for ptc/planner*.c, ptc/plan.c and nobody else: a
  * problem made ready, and the questions that a plan is made of. */
 #ifndef PTC_PLANNER_H
 #define PTC_PLANNER_H
