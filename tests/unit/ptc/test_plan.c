@@ -16,6 +16,11 @@ static const struct fixture_tensor one_matrix[] = {
     {.name = "w", .dtype = PTC_F32, .n_dims = 2, .shape = {8, 4}},
 };
 
+/* "embed" on the first stage, "head" on the last. */
+#define ENDS                                                                   \
+    "{mesh: {pp: 2}, stages: {axis: pp, layer: '(\\d+)'},"                     \
+    " rules: [{match: embed, stage: first}, {match: head, stage: last}]}"
+
 /* A move, as a test writes it: dimensions 0 and 1. */
 struct expected {
     uint32_t from;
@@ -285,12 +290,28 @@ static void test_a_tie_is_a_copy_of_its_root(void **state)
     (void)state;
     fixture_init(&f, tensors, 2, 2);
     fixture_to(&f, ONE_RANK, (uint32_t[]){1});
-    (void)fixture_layout(&f, "{mesh: {pp: 2},"
-                             " stages: {axis: pp, layer: '(\\d+)'},"
-                             " rules: [{match: embed, stage: first},"
-                             " {match: head, stage: last}]}");
+    (void)fixture_layout(&f, ENDS);
     fixture_hold(&f, 0, f.layouts[1], 0, 1);
     fixture_hold(&f, 1, f.layouts[1], 1, 1);
+    BASE_AUTO(ptc_plan) plan = fixture_plan(&f);
+    assert_moves(plan, expected, N_ITEMS(expected));
+}
+
+static void test_a_tie_abroad_is_found_too(void **state)
+{
+    static const struct fixture_tensor tensors[] = {
+        {.name = "embed", .dtype = PTC_F32, .n_dims = 2, .shape = {8, 4}},
+        {.name = "head", .tie = "embed"},
+    };
+    static const struct expected expected[] = {
+        {1, 0, 1, {0, 0}, {8, 4}},
+    };
+    FIXTURE f;
+
+    (void)state;
+    fixture_init(&f, tensors, 2, 2); /* rank 0, with embed, is lost */
+    fixture_to(&f, ONE_RANK, (uint32_t[]){0});
+    fixture_hold(&f, 1, fixture_layout(&f, ENDS), 1, 1);
     BASE_AUTO(ptc_plan) plan = fixture_plan(&f);
     assert_moves(plan, expected, N_ITEMS(expected));
 }
@@ -608,6 +629,7 @@ int main(void)
             test_explicit_boxes_come_first_at_home_and_last_abroad),
         cmocka_unit_test(test_layouts_complete_each_other),
         cmocka_unit_test(test_a_tie_is_a_copy_of_its_root),
+        cmocka_unit_test(test_a_tie_abroad_is_found_too),
         cmocka_unit_test(test_scalars_move_whole),
         cmocka_unit_test(test_sums_are_told_per_host),
         cmocka_unit_test(test_hosts_are_planned_in_order),
