@@ -27,7 +27,7 @@ BASE_AUTO_DEFINE(store_maps);
  * copy into BASE_CHANGED and leaves every other SIGBUS deadly.  Once, early. */
 enum base_code store_guard_install(struct base_err *err) BASE_MUST_CHECK;
 
-#define STORE_GATHER_MAX_IOV 1000
+#define STORE_GATHER_MAX_IOV      1000
 #define STORE_GATHER_DIRECT_BYTES 4096 /* runs this long are not copied */
 
 struct store_gather {
