@@ -474,7 +474,10 @@ convert(struct run *run, const char *src, const char *dst, struct base_err *err)
     BASE_TRY(store_source_open_dir(src, &source_options, &run->source, err));
     BASE_TRY(store_spec_open(to_text, src, store_source_table(run->source),
                              &spec, &is_hf, err));
-    BASE_TRY(store_target_open(run->source, &spec, &run->target, err));
+    rc = store_target_open(run->source, &spec, &run->target, err);
+    if (rc != BASE_OK) {
+        return base_wrap(err, rc, "--to %s", to_text);
+    }
     BASE_TRY(store_tree_create(run->target,
                                is_hf ? STORE_TREE_HF : STORE_TREE_RANKS,
                                &run->tree, err));

@@ -148,6 +148,7 @@ open_layouts(struct run *run, const char *src, struct base_err *err)
     BASE_AUTO(ptc_spec) from = NULL;
     BASE_AUTO(ptc_spec) to = NULL;
     bool is_hf;
+    enum base_code rc;
 
     if (to_text == NULL) {
         return base_fail(err, BASE_BAD_ARG, "--to SPEC is needed");
@@ -173,8 +174,12 @@ open_layouts(struct run *run, const char *src, struct base_err *err)
     BASE_TRY(store_spec_open(to_text, src, run->table, &to, &is_hf, err));
     BASE_TRY(add_ties(run, 1, from, err));
     BASE_TRY(add_ties(run, 2, to, err));
-    BASE_TRY(ptc_layout_create(&from, run->table, &run->from, err));
-    return ptc_layout_create(&to, run->table, &run->to, err);
+    rc = ptc_layout_create(&from, run->table, &run->from, err);
+    if (rc != BASE_OK) {
+        return base_wrap(err, rc, "--from %s", from_text ? from_text : src);
+    }
+    rc = ptc_layout_create(&to, run->table, &run->to, err);
+    return rc == BASE_OK ? rc : base_wrap(err, rc, "--to %s", to_text);
 }
 
 /* --hosts N[:M]; by default eight ranks a host. */

@@ -148,7 +148,7 @@ open_index(struct hf *hf, struct base_str name, struct base_err *err)
         size_t idx = name_find(dir, index->files[f]);
 
         if (idx == SIZE_MAX) {
-            return base_fail(err, BASE_NOT_FOUND, "%s: file %.*s is missing",
+            return base_fail(err, BASE_BAD_INPUT, "%s: file %.*s is missing",
                              label, BASE_STR_FMT(index->files[f]));
         }
         if (hf->used[idx]) {

@@ -115,6 +115,10 @@ static enum base_code look_at(int dir_fd,
                               struct base_err *err)
 {
     if (fstatat(dir_fd, name, ret, 0) != 0) {
+        if (errno == ENOENT && dir_fd != AT_FDCWD) { /* it was listed */
+            return base_fail(err, BASE_BAD_INPUT, "%s: a link to nothing",
+                             label);
+        }
         return base_fail_errno(err, errno, "%s", label);
     }
     return BASE_OK;

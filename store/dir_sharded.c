@@ -81,11 +81,16 @@ static enum base_code add_shard(struct sharded *s,
 
 static enum base_code read_file(struct sharded *s,
                                 const struct store_dir_file *file,
+                                bool is_shard,
                                 struct base_err *err)
 {
     struct base_str text = ptc_st_meta(file->header, DCP_KEY);
     BASE_AUTO(ptc_dcp_info) info = NULL;
 
+    if (text.ptr == NULL && is_shard) {
+        return base_fail(err, BASE_MISMATCH, "%s: lacks " DCP_KEY,
+                         store_dir_label(s->dir, file));
+    }
     if (text.ptr != NULL) {
         BASE_TRY(ptc_dcp_info_parse(text, store_dir_label(s->dir, file), &info,
                                     err));
@@ -247,9 +252,11 @@ static enum base_code open_all(struct sharded *s, struct base_err *err)
 {
     for (size_t f = 0; f < s->dir->files.n; f++) {
         struct store_dir_file *file = &s->dir->files.items[f];
+        struct base_str group = group_of(file->group);
+        bool is_shard = group.ptr != file->group.ptr;
 
-        file->group = group_of(file->group);
-        BASE_TRY(read_file(s, file, err));
+        file->group = group;
+        BASE_TRY(read_file(s, file, is_shard, err));
     }
     if (s->shards.n == 0) {
         return base_fail(err, BASE_BAD_INPUT, "%s: no tensors",

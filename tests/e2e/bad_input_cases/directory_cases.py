@@ -74,7 +74,7 @@ HF_CASES = [
     bad_hf("shard-missing", hf(without=["in/" + SHARD_2]), SHARD_2),
     bad_hf("tensor-in-other-shard", hf(a_weight=SHARD_2), "a.weight",
            SHARD_2),
-    bad_hf("tensor-not-in-index", hf(b_weight=None), "b.weight"),
+    bad_hf("file-not-in-index", hf(b_weight=None), SHARD_2, "index"),
     bad_hf("tensor-only-in-index", hf(c_weight=SHARD_1), "c.weight", SHARD_1),
     bad_hf("tensor-in-two-shards",
            both(hf(), tree({"in/" + SHARD_2: safetensors(
@@ -88,7 +88,7 @@ HF_CASES = [
     bad_hf("group-truncated",
            both(good, tree({"in/optim.safetensors": safetensors(
                {"optim.m.norm.weight": ("F32", [4])})[:-2]})),
-           "optim.safetensors", "optim.m.norm.weight"),
+           "optim.safetensors", "truncated"),
     bad_hf("file-and-index",
            both(hf(), tree({"in/model.safetensors": safetensors(
                {"c.weight": ("F32", [2])})})), "model.safetensors"),
@@ -111,10 +111,10 @@ HF_CASES = [
 # DCP's sharded safetensors: [4, 2] in two halves.
 
 
-def shard(rows, offsets, dtype="F32", info=None, name="blk.w"):
+def shard(rows, offsets, dtype="F32", info=None, name="blk.w", first=0):
     if info is None:
         info = json.dumps({name: {"saved_offsets": offsets}})
-    return safetensors({"blk.w": (dtype, [rows, 2])},
+    return safetensors({"blk.w": (dtype, [rows, 2], first)},
                        {"format": "pt", "DCP_VERSION": "1.0",
                         "DCP_SHARDING_INFO": info})
 
@@ -124,16 +124,18 @@ def dcp(first, second):
                  "in/shard-00001-model-00001-of-00001.safetensors": second})
 
 
-def bad_dcp(name, second, *needles, first=None, command="inspect in"):
+def bad_dcp(name, second, *needles, first=None, command="inspect in",
+            exit_code=1):
     return case("dcp-" + name, dcp(first or shard(2, [0, 0]), second),
-                command, 1, *needles)
+                command, exit_code, *needles)
 
 
 SECOND = "shard-00001-model"
 DCP_CASES = [
     bad_dcp("hole", shard(2, [3, 0]), "blk.w"),
     bad_dcp("overlap", shard(2, [1, 0]), "blk.w"),
-    bad_dcp("whole-twice", shard(2, [0, 0]), "blk.w"),
+    bad_dcp("copies-differ", shard(2, [0, 0], first=9), "blk.w",
+            command="verify in", exit_code=3),
     bad_dcp("first-missing", shard(2, [4, 0]), "blk.w",
             first=shard(2, [2, 0])),
     bad_dcp("columns-hole", shard(2, [2, 1]), "blk.w"),
@@ -141,7 +143,8 @@ DCP_CASES = [
     bad_dcp("three-offsets", shard(2, [2, 0, 0]), SECOND, "blk.w"),
     bad_dcp("negative", shard(2, [-2, 0]), SECOND, "blk.w"),
     bad_dcp("offset-overflows", shard(2, [2**63 - 1, 0]), "blk.w"),
-    bad_dcp("offset-past-u64", shard(2, [2**64, 0]), SECOND, "blk.w"),
+    bad_dcp("offset-past-u64", shard(2, [2**64, 0]), SECOND,
+            "DCP_SHARDING_INFO"),
     bad_dcp("dtypes-disagree", shard(2, [2, 0], dtype="I32"), "blk.w"),
     bad_dcp("info-not-json", shard(2, [2, 0], info="{blk"), SECOND,
             "DCP_SHARDING_INFO"),
@@ -245,9 +248,9 @@ PLAIN_CASES = [
               path(2)[3:]),
     bad_plain("file-dangling-link",
               both(plain(r2=None), link(path(2), "nowhere")), path(2)[3:],
-              exit_code=3),
+              "link"),
     bad_plain("file-is-directory", both(plain(r2=None), directory(path(2))),
-              path(2)[3:]),
+              "cut", "part 2", exit_code=2),
     bad_plain("file-truncated", plain(r2=rank_file(2)[:-1]), path(2)[3:]),
     bad_plain("object-fifo",
               both(plain(), fifo("in/ranks/001/rng.pt")), "rng.pt"),
@@ -272,7 +275,7 @@ PLAIN_CASES = [
     bad_plain("offset-contradicts", with_coords(6), path(2)[3:], "cut"),
     bad_plain("shape-contradicts", with_coords(4, shape=9), path(2)[3:],
               "cut"),
-    bad_plain("offset-past-shape", with_coords(2**63), path(2)[3:], "cut"),
+    bad_plain("offset-past-shape", with_coords(2**62), path(2)[3:], "cut"),
     bad_plain("meta-not-json", meta_text("cut: 1"), path(2)[3:], "retile"),
     bad_plain("meta-array", meta_text("[]"), path(2)[3:], "retile"),
     bad_plain("meta-version-2", with_coords(4, version=2), path(2)[3:],
@@ -292,7 +295,8 @@ PLAIN_CASES = [
               "head"),
     bad_plain("flat-without-coordinates",
               tree({"in/layout.yaml": FLAT, **{path(n): safetensors(
-                  {"all.0": ("F32", [4])}) for n in (0, 1)}}), "all"),
+                  {"all.0": ("F32", [4])}) for n in (0, 1)}}), "all.0",
+              exit_code=2),
     bad_plain("layout-missing", plain(layout=None), "layout.yaml",
               exit_code=2),
     bad_plain("layout-and-from", plain(), "layout.yaml",

@@ -142,7 +142,7 @@ TEXT_CASES = [
         "spec.yaml:2", "moe"),
     bad("meshes-wrap-around",
         "mesh: {tp: 4}\nmeshes: {moe: {a: 1048576, b: 1048576, c: 1048576, "
-        "d: 16}}\nrules:\n" + ALL, "spec.yaml:2", "moe"),
+        "d: 16}}\nrules:\n" + ALL, "spec.yaml:2", "meshes"),
     rule("unknown-mesh", "mesh: moe", "spec.yaml:3", "moe"),
     # Cutting.
     rule("unknown-axis", "dims: [pp]", "spec.yaml:3", "pp"),
@@ -167,7 +167,10 @@ TEXT_CASES = [
          "layers.0.a.weight", "segments"),
     rule("segments-overflow",
          "dims: [tp], segments: {0: [18446744073709551615, 9]}",
-         "layers.0.a.weight"),
+         "spec.yaml:3", "segments"),
+    rule("segments-wrap-around",
+         "dims: [tp], segments: {0: [9223372036854775807, "
+         "9223372036854775807, 10]}", "spec.yaml"),
     rule("segments-empty", "dims: [tp], segments: {0: []}", "spec.yaml:3",
          "segments"),
     rule("cuts-descending", "dims: [tp], cuts: {0: [6, 2]}", "spec.yaml:3",
@@ -175,17 +178,17 @@ TEXT_CASES = [
     rule("cuts-too-many", "dims: [tp], cuts: {0: [2, 4]}", "spec.yaml:3",
          "cuts"),
     rule("cuts-past-end", "dims: [tp], cuts: {0: [9]}", "layers.0.a.weight",
-         "cuts"),
+         "cut point 9"),
     rule("cuts-and-unit", "dims: [tp], cuts: {0: [4]}, unit: {0: 2}",
          "spec.yaml:3", "cuts"),
     # Stages and experts.
     rule("stage-without-stages", "stage: layer", "spec.yaml:3", "stage"),
-    rule("stage-unknown-word", "stage: middle", "spec.yaml:4", "middle",
+    rule("stage-unknown-word", "stage: middle", "spec.yaml:4", "stage",
          before=STAGES),
     rule("stage-out-of-range", "stage: 2", "stage", before=STAGES),
     rule("stage-negative", "stage: -1", "spec.yaml:4", "stage",
          before=STAGES),
-    rule("stage-no-number-in-name", "stage: all", "norm.weight",
+    rule("stage-no-number-in-name", "stage: all", "emb.weight", "stages",
          before=STAGES, rest="  - {match: '*', stage: layer}\n"),
     rule("stages-axis-unknown", "stage: layer", "pp",
          before="stages: {axis: pp, layer: '(\\d+)'}\n"),
@@ -194,7 +197,7 @@ TEXT_CASES = [
     rule("stages-bad-expression", "stage: layer", "spec.yaml:2", "layer",
          before="stages: {axis: dp, layer: '('}\n"),
     rule("stages-explosive-expression", "stage: layer", "layers.0.a.weight",
-         before="stages: {axis: dp, layer: '(\\d+)(([a-z.]*)*)*!'}\n"),
+         before="stages: {axis: dp, layer: '(\\d+)(?:(?:[a-z.]*)*)*!'}\n"),
     rule("stages-counts-do-not-add", "stage: layer", "counts",
          before=STAGES.replace("}\n", ", counts: [1, 2]}\n")),
     rule("stages-counts-too-few", "stage: layer", "counts",
@@ -223,14 +226,16 @@ TEXT_CASES = [
         "  - {match: a.weight, tie: b.weight}\n"
         "  - {match: b.weight, tie: a.weight}\n" + ALL, ".weight"),
     bad("tie-to-itself", "mesh: {}\nrules:\n"
-        "  - {match: emb.weight, tie: emb.weight}\n" + ALL, "emb.weight"),
+        "  - {match: emb.weight, tie: emb.weight}\n" + ALL, "spec.yaml:3",
+        "tie"),
     bad("tie-bytes-differ", "mesh: {}\nrules:\n"
         "  - {match: layers.0.a.weight, tie: layers.1.a.weight}\n" + ALL,
         "layers.0.a.weight"),
     bad("tie-shapes-differ", "mesh: {}\nrules:\n"
         "  - {match: norm.weight, tie: emb.weight}\n" + ALL, "norm.weight"),
     bad("object-on-change", "mesh: {}\nrules:\n" + ALL
-        + "objects: {'*': {on_change: keep}}\n", "spec.yaml:4", "keep"),
+        + "objects: {'*': {on_change: keep}}\n", "spec.yaml:4",
+        "on_change"),
     bad("object-varies-unknown-axis", "mesh: {tp: 2}\nrules:\n" + ALL
         + "objects: {'*': {varies: [pp]}}\n", "spec.yaml:4", "pp"),
     bad("object-refused", "", "rng.json", make=rank_objects()),
@@ -240,7 +245,7 @@ TEXT_CASES = [
     bad("tensor-unmatched", "mesh: {}\nrules:\n  - {match: 'layers.*'}\n",
         "emb.weight"),
     bad("rule-unmatched", "mesh: {}\nrules:\n  - {match: 'h.*'}\n" + ALL,
-        "spec.yaml:3", "h.*"),
+        "spec.yaml", "line 3", "h.*"),
     bad("optim-of-nothing", "", "optim.m.ghost.weight", make=optim_orphan),
     bad("cut-inside-byte", "", "blk.w", make=sub_byte),
 ]
@@ -275,7 +280,7 @@ def changed(**fields):
 
 
 SHORT_CASES = [
-    short("unknown-preset", "brt:tp=2", "brt"),
+    short("unknown-preset", "brt:tp=2", "brt", "bert", exit_code=3),
     short("unknown-option", "bert:tq=2", "tq"),
     short("option-without-value", "bert:tp", "tp"),
     short("option-empty", "bert:tp=", "tp"),
@@ -293,8 +298,8 @@ SHORT_CASES = [
     short("heads-zero", "bert:tp=2,heads=0", "heads"),
     short("heads-do-not-fit-shape", "bert:tp=2,heads=3", "heads",
           exit_code=(1, 2)),
-    short("mesh-does-not-fit-heads", "bert:tp=3", "query", config=GOOD,
-          exit_code=(1, 2)),
+    short("mesh-does-not-fit-heads", "bert:tp=6", "tp=6", "heads=4",
+          config=GOOD),
     short("config-not-json", "bert:tp=2", "config.json", config="{",
           exit_code=1),
     short("config-array", "bert:tp=2", "config.json", config="[]",
