@@ -135,8 +135,7 @@ bool ptc_cursor_next(struct ptc_cursor *cursor, struct ptc_run *ret)
     }
     cursor_run(cursor, ret);
     if (ret->n_bytes > left) {
-        ret->n_bytes = left;
-        cursor->skip_ += left;
+        ret->n_bytes = left; /* the last: the cursor goes no further */
     } else {
         cursor_advance(cursor);
     }

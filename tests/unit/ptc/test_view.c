@@ -231,6 +231,7 @@ static void test_pieces_that_overlap_are_refused(void **state)
         {"t", "model", PTC_F32, 1, {8}, NULL},
     };
     /* The second has as many elements twice as are missing. */
+    static const char *const texts[] = {"overlap", "two pieces hold"};
     static const struct ptc_piece cases[][2] = {
         {{.box = {1, {0}, {8}}, .stride = {4}},
          {.box = {1, {2}, {4}}, .stride = {4}}},
@@ -253,7 +254,47 @@ static void test_pieces_that_overlap_are_refused(void **state)
         assert_int_equal(
             ptc_view_create(world.files.files[0], pieces, &view, &err),
             BASE_MISMATCH);
+        assert_non_null(strstr(err.text, texts[i]));
     }
+    world_done(&world);
+}
+
+static void test_runs_that_touch_in_one_row_only_stay_two(void **state)
+{
+    static const struct fixture_tensor t[] = {
+        {"t", "model", PTC_U8, 2, {3, 8}, NULL},
+    };
+    /* In row 0 the second piece begins where the first ends. */
+    static const struct ptc_piece pieces_of_t[] = {
+        {.box = {2, {0, 0}, {3, 4}}, .offset = 0, .stride = {4, 1}},
+        {.box = {2, {0, 4}, {3, 8}}, .offset = 4, .stride = {10, 1}},
+    };
+    static const uint8_t expect[] = {0, 1, 2,  3,  4,  5,  6,  7,
+                                     4, 5, 6,  7,  14, 15, 16, 17,
+                                     8, 9, 10, 11, 24, 25, 26, 27};
+    BASE_AUTO(ptc_table) table = fixture_table(t, 1);
+    struct world world = world_make(table, WHOLE);
+    BASE_AUTO(ptc_pieces) pieces = ptc_pieces_create(table);
+    BASE_AUTO(ptc_view) view = NULL;
+    uint8_t bytes[32];
+    uint8_t *blobs[] = {bytes};
+    struct file_set set = {.n = 1, .bytes = blobs};
+    struct base_err err;
+    uint8_t got[sizeof(expect)];
+
+    (void)state;
+    for (uint8_t i = 0; i < sizeof(bytes); i++) {
+        bytes[i] = i;
+    }
+    for (size_t i = 0; i < N_ITEMS(pieces_of_t); i++) {
+        assert_ok(ptc_pieces_add(pieces, 0, &pieces_of_t[i], &err), &err);
+    }
+    assert_ok(ptc_pieces_seal(pieces, &err), &err);
+    assert_ok(ptc_view_create(world.files.files[0], pieces, &view, &err), &err);
+    assert_int_equal(file_set_read(&set, view, ptc_view_header(view).len,
+                                   sizeof(got), false, got),
+                     sizeof(got));
+    assert_memory_equal(got, expect, sizeof(got));
     world_done(&world);
 }
 
@@ -307,6 +348,7 @@ int main(void)
         cmocka_unit_test(test_sub_byte_runs_are_whole_bytes),
         cmocka_unit_test(test_what_no_piece_has_is_named),
         cmocka_unit_test(test_pieces_that_overlap_are_refused),
+        cmocka_unit_test(test_runs_that_touch_in_one_row_only_stay_two),
         cmocka_unit_test(test_ranges_are_cut_to_the_file),
         cmocka_unit_test(test_a_tensor_without_elements_takes_no_extent),
     };
