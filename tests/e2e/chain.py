@@ -178,7 +178,7 @@ def check_ranks(directory, expected):
                     key = name
                     if name not in want:  # a flat: optim.STATE.FLAT.0
                         key = ("flat", name.split(".")[1])
-                    assert same(value, np.ascontiguousarray(want.pop(key))), (
+                    assert same(value, np.array(want.pop(key), order="C")), (
                         path, name)
         assert not want, (where, list(want)[:3])
 
