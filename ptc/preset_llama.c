@@ -8,6 +8,7 @@
  *   tp > kv                        tp a multiple of kv, heads of tp; key and
  *                                  value heads repeat
  *   else                           refused. */
+#include <assert.h>
 #include <inttypes.h>
 
 #include "ptc/preset_rules.h"
@@ -130,6 +131,7 @@ static enum base_code find_units(struct ptc_preset *preset)
     struct heads h = {0};
 
     BASE_TRY(find_heads(preset, &h));
+    assert(h.heads != 0 && h.kv != 0 && h.head_dim != 0);
     BASE_TRY(
         check_rows(preset, "heads", h.heads, h.head_dim, "q_proj", h.q_rows));
     BASE_TRY(check_rows(preset, "kv", h.kv, h.head_dim, "k_proj", h.k_rows));

@@ -6,8 +6,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-enum base_code
-ptc_preset_fail(const struct ptc_preset *preset, const char *fmt, ...)
+void ptc_preset_fail_(const struct ptc_preset *preset, const char *fmt, ...)
 {
     char text[BASE_ERR_TEXT_BYTES];
     va_list args;
@@ -15,8 +14,8 @@ ptc_preset_fail(const struct ptc_preset *preset, const char *fmt, ...)
     va_start(args, fmt);
     (void)vsnprintf(text, sizeof(text), fmt, args); /* cut is good enough */
     va_end(args);
-    return base_fail(preset->err, BASE_BAD_ARG, "%s: %s",
-                     preset->family->info.name, text);
+    (void)base_fail(preset->err, BASE_BAD_ARG, "%s: %s",
+                    preset->family->info.name, text);
 }
 
 bool ptc_preset_cuts(const struct ptc_preset *preset)

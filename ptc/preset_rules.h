@@ -110,10 +110,10 @@ enum base_code ptc_preset_read_config(struct ptc_preset *preset,
                                       struct base_str text,
                                       const char *origin) BASE_MUST_CHECK;
 
-/* BASE_BAD_ARG "PRESET: <text>". */
-enum base_code ptc_preset_fail(const struct ptc_preset *preset,
-                               const char *fmt,
-                               ...) __attribute__((format(printf, 2, 3)));
+/* Set the error "PRESET: <text>"; yields BASE_BAD_ARG, visibly to compilers. */
+#define ptc_preset_fail(...) (ptc_preset_fail_(__VA_ARGS__), BASE_BAD_ARG)
+void ptc_preset_fail_(const struct ptc_preset *preset, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
 /* The refusal when nothing tells the value of an option. */
 enum base_code ptc_preset_needs(const struct ptc_preset *preset,
                                 enum ptc_preset_option option);

@@ -33,7 +33,8 @@ static enum base_code read_mesh(const struct ptc_spec_reader *reader,
                                  PTC_MAX_AXES);
         }
         BASE_TRY(ptc_spec_name(reader, entry, key, entry->key, &axis->name));
-        BASE_TRY(ptc_spec_u64(reader, entry, key, 1, PTC_MAX_RANKS, &size));
+        BASE_TRY(ptc_spec_u64(reader, entry, axis->name.ptr, 1, PTC_MAX_RANKS,
+                              &size));
         n_ranks *= size; /* both are at most 2^20 */
         if (n_ranks > PTC_MAX_RANKS) {
             return ptc_spec_fail(reader, entry, key, "more than %u ranks",
@@ -181,7 +182,10 @@ static enum base_code read_order(const struct ptc_spec_reader *reader,
     uint32_t i = 0;
 
     BASE_TRY(ptc_spec_check_kind(reader, node, "order", PTC_YAML_LIST));
-    BASE_TRY(ptc_spec_alloc(reader, node->n_children, sizeof(*order), &order));
+    order = ptc_spec_alloc(reader, node->n_children, sizeof(*order));
+    if (order == NULL) {
+        return BASE_NO_MEM;
+    }
     for (item = node->children; item != NULL; item = item->next) {
         BASE_TRY(ptc_spec_text(reader, item, "order", PTC_SPEC_GLOB_MAX_BYTES,
                                &order[i]));
@@ -263,8 +267,11 @@ static enum base_code read_flats(const struct ptc_spec_reader *reader,
         return ptc_spec_fail(reader, flats, "flats", "more than %u",
                              PTC_MAX_FLATS);
     }
-    BASE_TRY(ptc_spec_alloc(reader, flats->n_children, sizeof(*spec->flats),
-                            &spec->flats));
+    spec->flats =
+        ptc_spec_alloc(reader, flats->n_children, sizeof(*spec->flats));
+    if (spec->flats == NULL) {
+        return BASE_NO_MEM;
+    }
     for (entry = flats->children; entry != NULL; entry = entry->next) {
         BASE_TRY(read_flat(reader, entry, &spec->flats[spec->n_flats]));
         spec->n_flats++;
@@ -347,8 +354,11 @@ static enum base_code read_objects(const struct ptc_spec_reader *reader,
         return BASE_OK;
     }
     BASE_TRY(ptc_spec_check_kind(reader, objects, "objects", PTC_YAML_MAP));
-    BASE_TRY(ptc_spec_alloc(reader, objects->n_children, sizeof(*spec->objects),
-                            &spec->objects));
+    spec->objects =
+        ptc_spec_alloc(reader, objects->n_children, sizeof(*spec->objects));
+    if (spec->objects == NULL) {
+        return BASE_NO_MEM;
+    }
     for (entry = objects->children; entry != NULL; entry = entry->next) {
         BASE_TRY(read_object(reader, entry, &spec->objects[spec->n_objects]));
         spec->n_objects++;

@@ -10,11 +10,11 @@
 
 enum { NAME_MAX_BYTES = 32, MAX_KNOWN = 256 };
 
-enum base_code ptc_spec_fail(const struct ptc_spec_reader *reader,
-                             const struct ptc_yaml_node *node,
-                             const char *key,
-                             const char *fmt,
-                             ...)
+void ptc_spec_fail_(const struct ptc_spec_reader *reader,
+                    const struct ptc_yaml_node *node,
+                    const char *key,
+                    const char *fmt,
+                    ...)
 {
     char text[BASE_ERR_TEXT_BYTES];
     va_list args;
@@ -22,23 +22,20 @@ enum base_code ptc_spec_fail(const struct ptc_spec_reader *reader,
     va_start(args, fmt);
     (void)vsnprintf(text, sizeof(text), fmt, args); /* cut is good enough */
     va_end(args);
-    return base_fail(reader->err, BASE_BAD_INPUT, "%.*s:%u: %s: %s",
-                     PTC_YAML_MAX_ORIGIN, reader->origin, node->line, key,
-                     text);
+    (void)base_fail(reader->err, BASE_BAD_INPUT, "%.*s:%u: %s: %s",
+                    PTC_YAML_MAX_ORIGIN, reader->origin, node->line, key, text);
 }
 
-enum base_code ptc_spec_alloc(const struct ptc_spec_reader *reader,
-                              size_t n,
-                              size_t item_bytes,
-                              void *ret)
+void *ptc_spec_alloc(const struct ptc_spec_reader *reader,
+                     size_t n,
+                     size_t item_bytes)
 {
     void *ptr = base_arena_alloc(reader->spec->arena, n, item_bytes);
 
     if (ptr == NULL) {
-        return base_fail(reader->err, BASE_NO_MEM, "cannot allocate a spec");
+        (void)base_fail(reader->err, BASE_NO_MEM, "cannot allocate a spec");
     }
-    memcpy(ret, &ptr, sizeof(ptr)); /* @ret is some T ** */
-    return BASE_OK;
+    return ptr;
 }
 
 const struct ptc_yaml_node *ptc_spec_find(const struct ptc_yaml_node *map,
@@ -144,8 +141,10 @@ enum base_code ptc_spec_u64_list(const struct ptc_spec_reader *reader,
     uint32_t i = 0;
 
     BASE_TRY(ptc_spec_check_kind(reader, node, key, PTC_YAML_LIST));
-    BASE_TRY(
-        ptc_spec_alloc(reader, node->n_children, sizeof(*values), &values));
+    values = ptc_spec_alloc(reader, node->n_children, sizeof(*values));
+    if (values == NULL) {
+        return BASE_NO_MEM;
+    }
     for (item = node->children; item != NULL; item = item->next) {
         BASE_TRY(ptc_spec_u64(reader, item, key, min, max, &values[i]));
         i++;
@@ -167,8 +166,10 @@ enum base_code ptc_spec_u32_list(const struct ptc_spec_reader *reader,
     uint32_t i = 0;
 
     BASE_TRY(ptc_spec_check_kind(reader, node, key, PTC_YAML_LIST));
-    BASE_TRY(
-        ptc_spec_alloc(reader, node->n_children, sizeof(*values), &values));
+    values = ptc_spec_alloc(reader, node->n_children, sizeof(*values));
+    if (values == NULL) {
+        return BASE_NO_MEM;
+    }
     for (item = node->children; item != NULL; item = item->next) {
         uint64_t value;
 

@@ -18,17 +18,18 @@ struct ptc_spec_reader {
     struct base_err *err;
 };
 
-enum base_code ptc_spec_fail(const struct ptc_spec_reader *reader,
-                             const struct ptc_yaml_node *node,
-                             const char *key,
-                             const char *fmt,
-                             ...) __attribute__((format(printf, 4, 5)));
+/* Set the reader's error; yields BASE_BAD_INPUT, visibly to compilers. */
+#define ptc_spec_fail(...) (ptc_spec_fail_(__VA_ARGS__), BASE_BAD_INPUT)
+void ptc_spec_fail_(const struct ptc_spec_reader *reader,
+                    const struct ptc_yaml_node *node,
+                    const char *key,
+                    const char *fmt,
+                    ...) __attribute__((format(printf, 4, 5)));
 
-/* Memory in the spec's arena, or BASE_NO_MEM. */
-enum base_code ptc_spec_alloc(const struct ptc_spec_reader *reader,
-                              size_t n,
-                              size_t item_bytes,
-                              void *ret) BASE_MUST_CHECK;
+/* Memory in the spec's arena; NULL with BASE_NO_MEM as the reader's error. */
+void *ptc_spec_alloc(const struct ptc_spec_reader *reader,
+                     size_t n,
+                     size_t item_bytes);
 
 /* The value under @key, or NULL. */
 const struct ptc_yaml_node *ptc_spec_find(const struct ptc_yaml_node *map,

@@ -66,6 +66,7 @@ static enum base_code read_mesh(const struct ptc_spec_reader *reader,
     if (node == NULL) {
         return BASE_OK;
     }
+    assert(spec->n_meshes >= 1);
     for (i = 1; i < spec->n_meshes; i++) {
         names[i - 1] = spec->mesh_names[i].ptr;
     }
@@ -307,8 +308,10 @@ static enum base_code read_stage_list(const struct ptc_spec_reader *reader,
     if (rule->n_stage_list == 0) {
         return ptc_spec_fail(reader, node, "stage", "an empty list");
     }
-    BASE_TRY(
-        ptc_spec_alloc(reader, rule->n_stage_list, sizeof(*sorted), &sorted));
+    sorted = ptc_spec_alloc(reader, rule->n_stage_list, sizeof(*sorted));
+    if (sorted == NULL) {
+        return BASE_NO_MEM;
+    }
     memcpy(sorted, rule->stage_list, rule->n_stage_list * sizeof(*sorted));
     qsort(sorted, rule->n_stage_list, sizeof(*sorted), compare_u32);
     rule->stage_list = sorted;
@@ -512,9 +515,11 @@ enum base_code ptc_spec_read_rules(const struct ptc_spec_reader *reader,
         return ptc_spec_fail(reader, rules, "rules", "more than %u",
                              PTC_MAX_RULES);
     }
-    BASE_TRY(ptc_spec_alloc(reader, rules->n_children,
-                            sizeof(*reader->spec->rules),
-                            &reader->spec->rules));
+    reader->spec->rules =
+        ptc_spec_alloc(reader, rules->n_children, sizeof(*reader->spec->rules));
+    if (reader->spec->rules == NULL) {
+        return BASE_NO_MEM;
+    }
     for (node = rules->children; node != NULL; node = node->next) {
         BASE_TRY(read_rule(reader, node, &reader->spec->rules[i]));
         i++;

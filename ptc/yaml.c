@@ -22,8 +22,15 @@ static enum base_code fail_at(const struct reader *reader,
                               size_t line_idx,
                               const char *what)
 {
-    return base_fail(reader->err, code, "%.*s:%zu: %s", PTC_YAML_MAX_ORIGIN,
-                     reader->origin, line_idx + 1, what);
+    (void)base_fail(reader->err, code, "%.*s:%zu: %s", PTC_YAML_MAX_ORIGIN,
+                    reader->origin, line_idx + 1, what);
+    return code;
+}
+
+static enum base_code fail_memory(const struct reader *reader)
+{
+    (void)base_fail(reader->err, BASE_NO_MEM, "cannot parse YAML");
+    return BASE_NO_MEM;
 }
 
 /* The next event, or the reason why there is none. */
@@ -36,7 +43,7 @@ static enum base_code next_event(struct reader *reader, yaml_event_t *event)
         return BASE_OK;
     }
     if (parser->error == YAML_MEMORY_ERROR) {
-        return base_fail(reader->err, BASE_NO_MEM, "cannot parse YAML");
+        return fail_memory(reader);
     }
     if (parser->context != NULL &&
         strcmp(parser->context, "while scanning an alias") == 0) {
@@ -100,7 +107,7 @@ static enum base_code copy_text(struct reader *reader,
     }
     *ret = base_arena_str(reader->arena, text);
     if (ret->ptr == NULL) {
-        return base_fail(reader->err, BASE_NO_MEM, "cannot parse YAML");
+        return fail_memory(reader);
     }
     return BASE_OK;
 }
@@ -255,7 +262,7 @@ static enum base_code read_node(struct reader *reader,
     }
     node = base_arena_alloc(reader->arena, 1, sizeof(*node));
     if (node == NULL) {
-        return base_fail(reader->err, BASE_NO_MEM, "cannot parse YAML");
+        return fail_memory(reader);
     }
     node->line = (uint32_t)line + 1;
     if (event->type == YAML_SCALAR_EVENT) {
