@@ -219,8 +219,8 @@ channel_writev(int fd, struct iovec *iov, int n_iov, void *userdata)
     return n;
 }
 
-enum base_code fs_channel_attach(struct fuse_session *session,
-                                 struct base_err *err)
+enum base_code
+fs_channel_attach(struct fuse_session *session, int fd, struct base_err *err)
 {
     static const struct fuse_custom_io io = {
         .writev = channel_writev,
@@ -228,7 +228,7 @@ enum base_code fs_channel_attach(struct fuse_session *session,
     };
     int rc;
 
-    rc = fuse_session_custom_io(session, &io, fuse_session_fd(session));
+    rc = fuse_session_custom_io(session, &io, fd);
     if (rc != 0) {
         return base_fail_errno(err, -rc, "cannot set up the FUSE channel");
     }

@@ -35,9 +35,11 @@ fs_channel_create(void *owner, uint64_t masked, fs_channel_ready_fn ready);
 void fs_channel_free(struct fs_channel *channel);
 BASE_AUTO_DEFINE(fs_channel);
 
-/* Put a channel between @session and its device.  The session's user data must
- * be the channel; it is mounted, its loop not started. */
+/* Put a channel between @session and @fd, its device (that of the mount, or a
+ * socket on which somebody plays the kernel).  The session's user data must be
+ * the channel; its loop is not started. */
 enum base_code fs_channel_attach(struct fuse_session *session,
+                                 int fd,
                                  struct base_err *err) BASE_MUST_CHECK;
 void *fs_channel_owner(const struct fs_channel *channel);
 

@@ -333,9 +333,9 @@ static bool is_within(const char *path, const char *dir)
 
 static enum base_code check_mountpoint(const char *path, struct base_err *err)
 {
-    struct stat stat_;
+    struct stat found;
 
-    if (stat(path, &stat_) != 0) {
+    if (stat(path, &found) != 0) {
         if (errno == ENOTCONN) {
             return base_fail(err, BASE_BAD_ARG,
                              "%s: a mount whose server died is there; remove "
@@ -344,7 +344,7 @@ static enum base_code check_mountpoint(const char *path, struct base_err *err)
         }
         return base_fail_errno(err, errno, "mountpoint %s", path);
     }
-    if (!S_ISDIR(stat_.st_mode)) {
+    if (!S_ISDIR(found.st_mode)) {
         return base_fail(err, BASE_BAD_ARG, "mountpoint %s is no directory",
                          path);
     }

@@ -139,7 +139,7 @@ static enum base_code make_own(struct fs_tree *tree, struct base_err *err)
 {
     const struct ptc_layout *layout = store_source_layout(tree->source);
     BASE_AUTO(ptc_spec) spec = NULL;
-    struct fs_subtree *subtree;
+    struct fs_subtree *subtree = NULL;
 
     if (layout == NULL) {
         return BASE_OK; /* pieces without a layout: only hf/, npy/, as/ */
@@ -156,7 +156,7 @@ static enum base_code
 make_whole(struct fs_tree *tree, enum slot slot, struct base_err *err)
 {
     BASE_AUTO(ptc_spec) spec = NULL;
-    struct fs_subtree *subtree;
+    struct fs_subtree *subtree = NULL;
 
     if (tree->whole == NULL) {
         BASE_TRY(ptc_spec_whole(&spec, err));
@@ -257,7 +257,7 @@ static enum base_code make_as(struct fs_tree *tree,
 {
     BASE_AUTO(ptc_spec) spec = NULL;
     BASE_AUTO_MEM char *path = base_path("as/%.*s", BASE_STR_FMT(name));
-    struct fs_subtree *subtree;
+    struct fs_subtree *subtree = NULL;
     bool is_hf = false;
 
     if (slot == N_SLOTS) {

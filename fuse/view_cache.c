@@ -142,9 +142,10 @@ static void unused_remove(struct fs_views *views, struct fs_file *file)
 
 static void unused_trim(struct fs_views *views)
 {
-    while (views->n_unused_bytes > views->max_unused_bytes) {
-        struct fs_file *file = views->oldest;
+    struct fs_file *file;
 
+    while (views->n_unused_bytes > views->max_unused_bytes &&
+           (file = views->oldest) != NULL) {
         unused_remove(views, file);
         views->n_bytes -= ptc_view_memory_bytes(file->view);
         view_free(file->view);

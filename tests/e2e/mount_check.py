@@ -44,7 +44,7 @@ def make(src, spec):
              for name, (shape, _) in TENSORS.items()}
     save_file(model, src / "model.safetensors", metadata={"format": "pt"})
     optim = {f"optim.exp_avg.{name}": value * 2 for name, value in model.items()}
-    optim["optim.step.all"] = np.array(7, dtype=np.int64)
+    optim["optim.step.embed.weight"] = np.array(7, dtype=np.int64)
     save_file(optim, src / "optim.safetensors", metadata={"format": "pt"})
     (src / "retile.json").write_text('{"step": 7, "samples": 1000}\n')
     lines = ["mesh: {dp: 1, tp: 4}", "rules:",
