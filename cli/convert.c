@@ -180,13 +180,16 @@ static enum base_code make_tmp(struct run *run, struct base_err *err)
             char **names = NULL;
             size_t n = 0;
 
-            BASE_TRY(base_dir_list(fd, ".", SIZE_MAX, &names, &n, err));
+            run->tmp_fd = base_steal_fd(&fd); /* run_done removes it */
+            BASE_TRY(
+                base_dir_list(run->tmp_fd, ".", SIZE_MAX, &names, &n, err));
             base_names_free(names, n);
             if (n == 0) {
-                run->tmp_fd = base_steal_fd(&fd);
                 return base_fault_check(BASE_FAULT_convert_tmp, err);
             }
             BASE_TRY(base_dir_remove(run->parent_fd, run->tmp, err));
+            (void)close(run->tmp_fd); /* a directory, only read */
+            run->tmp_fd = -1;
         }
     }
     return base_fail(err, BASE_IO,

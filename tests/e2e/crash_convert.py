@@ -274,7 +274,7 @@ def stopped(top, _wanted):
     (top / "big").mkdir()
     write_safetensors(top / "big/model.safetensors", {
         "h.0.in.weight": [6000, 5000], "h.0.out.weight": [6000, 5000],
-        "h.1.norm": [3]}, sparse=True)
+        "h.1.norm": [3], "emb.weight": [3]}, sparse=True)
     for signo in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         codes = [stop_once(top, signo) for _ in range(3)]
         check(1 in codes, signal.Signals(signo).name, "came too late thrice")
