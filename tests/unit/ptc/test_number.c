@@ -51,7 +51,7 @@ static void test_bad_expressions_are_refused(void **state)
         "[", "\\C(\\d)", "(?<n>a)(\\d)", "(\\d+)\xff", "(a{99999})",
     };
     char huge[PTC_PATTERN_MAX_BYTES + 2];
-    char nested[3 * 40 + 5 + 40];
+    BASE_AUTO_BUF nested;
     BASE_AUTO(ptc_number) number = NULL;
     struct base_err err;
     size_t i;
@@ -65,15 +65,16 @@ static void test_bad_expressions_are_refused(void **state)
         assert_true(base_str_starts(base_str_of(err.text),
                                     BASE_STR("bad expression: ")));
     }
+    base_buf_init(&nested, 1000);
     for (i = 0; i < 40; i++) {
-        memcpy(nested + 3 * i, "(?:", 3);
-        nested[125 + i] = ')';
+        (void)base_buf_add_str(&nested, BASE_STR("(?:"));
     }
-    memcpy(nested + 120, "(\\d+)", 5);
-    assert_int_equal(
-        ptc_number_create((struct base_str){nested, sizeof(nested)}, &number,
-                          &err),
-        BASE_BAD_INPUT);
+    (void)base_buf_add_str(&nested, BASE_STR("(\\d+)"));
+    for (i = 0; i < 40; i++) {
+        (void)base_buf_add_str(&nested, BASE_STR(")"));
+    }
+    assert_int_equal(ptc_number_create(base_buf_str(&nested), &number, &err),
+                     BASE_BAD_INPUT);
     memset(huge, 'a', sizeof(huge));
     assert_int_equal(
         ptc_number_create((struct base_str){huge, sizeof(huge)}, &number, &err),

@@ -176,6 +176,7 @@ static void add_all(struct ptc_table_builder *builder,
 static void add_shape(struct ptc_table_builder *builder,
                       const struct shape *shape)
 {
+    static const char digits[] = "0123";
     char name[MAX_NAME];
     size_t n_layers = strchr(shape->name, '#') == NULL ? 1 : 3;
     size_t n_experts = strchr(shape->name, '@') == NULL ? 1 : 4;
@@ -186,9 +187,12 @@ static void add_shape(struct ptc_table_builder *builder,
     for (layer = 0; layer < n_layers; layer++) {
         for (expert = 0; expert < n_experts; expert++) {
             for (i = 0; shape->name[i] != '\0'; i++) {
-                name[i] = shape->name[i] == '#'   ? (char)('0' + layer)
-                          : shape->name[i] == '@' ? (char)('0' + expert)
-                                                  : shape->name[i];
+                name[i] = shape->name[i];
+                if (name[i] == '#') {
+                    name[i] = digits[layer];
+                } else if (name[i] == '@') {
+                    name[i] = digits[expert];
+                }
             }
             name[i] = '\0';
             add_all(builder, name, shape);

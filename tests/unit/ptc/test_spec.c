@@ -307,7 +307,9 @@ static void test_long_specs_are_refused(void **state)
         (void)base_buf_addf(&text, "- {match: \"%0*d\"}\n", 450, 0);
     }
     for (i = 0; i < text.len; i++) {
-        text.ptr[i] = text.ptr[i] == '0' ? '\'' : text.ptr[i];
+        if (text.ptr[i] == '0') {
+            text.ptr[i] = '\'';
+        }
     }
     assert_true(text.len < PTC_SPEC_MAX_BYTES);
     assert_int_equal(ptc_spec_parse(base_buf_str(&text), "s", &spec, &err),
