@@ -144,6 +144,25 @@ static enum base_code on_tie_part(void *ctx,
     return BASE_OK;
 }
 
+/* Ties without elements have no part in any flat: those of the rank's group. */
+static enum base_code ties_empty(const struct ptc_layout *layout,
+                                 ptc_rank rank,
+                                 struct base_str group,
+                                 struct tensor_set *ties,
+                                 struct base_err *err)
+{
+    for (uint32_t t = 0; t < ptc_table_n_tensors(ties->table); t++) {
+        const struct ptc_tensor *tensor = ptc_table_tensor(ties->table, t);
+
+        if (tensor->tie != PTC_NONE && tensor->n_elems == 0 &&
+            base_str_eq(tensor->group, group) &&
+            ptc_layout_has(layout, t, rank)) {
+            BASE_TRY(on_tie_part(ties, t, NULL, err));
+        }
+    }
+    return BASE_OK;
+}
+
 /* The ties that a rank's file shows. */
 static enum base_code ties_shown(const struct ptc_layout *layout,
                                  ptc_rank rank,
@@ -160,7 +179,7 @@ static enum base_code ties_shown(const struct ptc_layout *layout,
             BASE_TRY(on_tie_part(ties, shown[i].tensor, NULL, err));
         }
     }
-    return BASE_OK;
+    return ties_empty(layout, rank, shown[0].group, ties, err);
 }
 
 /* The ties whose target is in a file of hf/. */

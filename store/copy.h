@@ -29,6 +29,8 @@ struct store_copy_options {
     unsigned n_threads;    /* 0: the processors, at most 8 */
     uint64_t memory_bytes; /* for all buffers; 0: 128 MiB.  At least 1 MiB per
                                thread is needed */
+    uint64_t block_bytes;  /* the most in a block; 0: 4 MiB, or less where
+                              memory_bytes asks for it.  For tests */
     /* Called now and then with bytes written so far and in all, from any one
      * thread at a time; return false to stop (BASE_INTERRUPTED). */
     bool (*progress)(void *ctx, uint64_t done_bytes, uint64_t all_bytes);

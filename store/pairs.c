@@ -24,7 +24,7 @@ struct need {
     struct ptc_box box;
 };
 
-/* What a thread owns.  have and scratch are slab_bytes long each. */
+/* What a thread owns. */
 struct worker {
     struct store_image have;
     struct store_image want;
@@ -34,6 +34,7 @@ struct worker {
     struct ptc_boxes boxes_scratch;
     unsigned char *have_buffer;
     unsigned char *scratch;
+    uint64_t buffer_bytes; /* of each */
     /* while pairs of one part are collected */
     const struct store_pairs_job *job;
     const struct store_stretch *stretch;
@@ -236,6 +237,47 @@ static enum base_code visit_slab(struct pool *pool,
                                  const struct ptc_box *box,
                                  struct base_err *err);
 
+/* Make the buffers at least @n_bytes long; what they hold is lost. */
+static enum base_code
+grow_buffers(struct worker *w, uint64_t n_bytes, struct base_err *err)
+{
+    if (n_bytes <= w->buffer_bytes) {
+        return BASE_OK;
+    }
+    n_bytes = base_ceil_div(n_bytes, BUFFER_ALIGN) * BUFFER_ALIGN;
+    free(w->have_buffer);
+    free(w->scratch);
+    w->buffer_bytes = 0;
+    w->have_buffer = aligned_alloc(BUFFER_ALIGN, n_bytes);
+    w->scratch = aligned_alloc(BUFFER_ALIGN, n_bytes);
+    if (w->have_buffer == NULL || w->scratch == NULL) {
+        return no_mem(err);
+    }
+    w->buffer_bytes = n_bytes;
+    return BASE_OK;
+}
+
+/* Read what was collected of `have`, visit what was collected of `want`. */
+static enum base_code
+fill_slab(struct pool *pool, struct worker *w, struct base_err *err)
+{
+    uint64_t n_bytes = 0;
+
+    BASE_TRY(
+        grow_buffers(w, base_max_u64(w->have.n_bytes, w->want.max_bytes), err));
+    for (size_t i = 0; i < w->have.stretches.n; i++) {
+        const struct store_stretch *s = &w->have.stretches.items[i];
+
+        BASE_TRY(store_image_read(&w->have, s, pool->job->have,
+                                  w->have_buffer + s->at, err));
+    }
+    for (size_t i = 0; i < w->want.stretches.n; i++) {
+        BASE_TRY(visit_stretch(w, &w->want.stretches.items[i], err));
+        n_bytes += w->n_pair_bytes;
+    }
+    return add_progress(pool, n_bytes, err);
+}
+
 /* Halve a slab: tensors, or the first dimension of its box with two indices. */
 static enum base_code halve(struct pool *pool,
                             struct worker *w,
@@ -270,9 +312,7 @@ static enum base_code halve(struct pool *pool,
             return visit_slab(pool, w, begin, end, &half[1], err);
         }
     }
-    return base_fail(err, BASE_LIMIT,
-                     "tensor %.*s: a single element does not fit into memory",
-                     BASE_STR_FMT(t->name));
+    return fill_slab(pool, w, err); /* cannot be less */
 }
 
 static enum base_code visit_slab(struct pool *pool,
@@ -282,25 +322,12 @@ static enum base_code visit_slab(struct pool *pool,
                                  const struct ptc_box *box,
                                  struct base_err *err)
 {
-    const struct store_pairs_job *job = pool->job;
-    uint64_t n_bytes = 0;
-
     BASE_TRY(collect(pool, w, begin, end, box, err));
     if (w->have.n_bytes > pool->slab_bytes ||
         w->want.max_bytes > pool->slab_bytes) {
         return halve(pool, w, begin, end, box, err);
     }
-    for (size_t i = 0; i < w->have.stretches.n; i++) {
-        const struct store_stretch *s = &w->have.stretches.items[i];
-
-        BASE_TRY(store_image_read(&w->have, s, job->have,
-                                  w->have_buffer + s->at, err));
-    }
-    for (size_t i = 0; i < w->want.stretches.n; i++) {
-        BASE_TRY(visit_stretch(w, &w->want.stretches.items[i], err));
-        n_bytes += w->n_pair_bytes;
-    }
-    return add_progress(pool, n_bytes, err);
+    return fill_slab(pool, w, err);
 }
 
 static enum base_code
@@ -389,8 +416,9 @@ static enum base_code pool_init(struct pool *pool, struct base_err *err)
                          memory);
     }
     n = (unsigned)base_min_u64(n, memory / MIN_PER_THREAD);
-    pool->slab_bytes = base_min_u64(MAX_SLAB_BYTES, memory / n / 2) /
-                       BUFFER_ALIGN * BUFFER_ALIGN;
+    pool->slab_bytes = base_min_u64(
+        options->block_bytes == 0 ? MAX_SLAB_BYTES : options->block_bytes,
+        memory / n / 2);
     BASE_TRY(store_slabs_create(pool->job->want_table, pool->slab_bytes,
                                 &pool->slabs, err));
     n = (unsigned)base_min_u64(n, store_slabs_n(pool->slabs) + 1);
@@ -403,11 +431,7 @@ static enum base_code pool_init(struct pool *pool, struct base_err *err)
         struct worker *w = &pool->workers[i];
 
         w->job = pool->job;
-        w->have_buffer = aligned_alloc(BUFFER_ALIGN, pool->slab_bytes);
-        w->scratch = aligned_alloc(BUFFER_ALIGN, pool->slab_bytes);
-        if (w->have_buffer == NULL || w->scratch == NULL) {
-            return no_mem(err);
-        }
+        BASE_TRY(grow_buffers(w, pool->slab_bytes, err));
     }
     return BASE_OK;
 }
