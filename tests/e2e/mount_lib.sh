@@ -51,12 +51,12 @@ fi
 
 # The watchdog ends when the script closes its end of the pipe.
 exec {alive}> >(
-    if ! read -r -t "$deadline_s" _; then
-        if (($? > 128)); then
-            echo "watchdog: $deadline_s s are over, aborting mounts" >&2
-            abort_mounts
-            kill -TERM $$ 2>/dev/null || true
-        fi
+    rc=0
+    read -r -t "$deadline_s" _ || rc=$?
+    if ((rc > 128)); then
+        echo "watchdog: $deadline_s s are over, aborting mounts" >&2
+        abort_mounts
+        kill -TERM $$ 2>/dev/null || true
     fi
 )
 
