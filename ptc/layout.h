@@ -78,7 +78,9 @@ enum base_code ptc_layout_parts(const struct ptc_layout *layout,
                                 struct base_err *err) BASE_MUST_CHECK;
 
 /* Is @tensor on @rank (perhaps as an empty shard)? */
-bool ptc_layout_has(const struct ptc_layout *layout, uint32_t tensor, ptc_rank rank);
+bool ptc_layout_has(const struct ptc_layout *layout,
+                    uint32_t tensor,
+                    ptc_rank rank);
 /* The shape of the dense shard of @tensor on @rank: what a file shows, or what
  * is laid into the flat.  PTC_MAX_DIMS entries.  Needs ptc_layout_has. */
 void ptc_layout_shard_shape(const struct ptc_layout *layout,

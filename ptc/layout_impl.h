@@ -1,8 +1,9 @@
 /* Inside a layout; only ptc/layout*.c include this.
  *
  *   tensor -> rule            layout_rules.c   first match, optimizer states, ties
+ *   names -> numbers          layout_numbers.c layers, experts, coordinates
  *   tensor -> geometry, pins  layout_place.c   cuts shared by (rule, shape)
- *   tensor -> flat, position  layout_flat.c    members, buckets, offsets
+ *   tensor -> flat, position  layout_flat.c, layout_flat_lay.c
  *   parts, find, holders      layout_dense.c, layout_flat_parts.c
  *   shown tensors             layout_shown.c
  *
@@ -125,6 +126,38 @@ enum base_code ptc_layout_choose(const struct ptc_spec *spec,
                                  struct ptc_choice *choices,
                                  struct base_err *err) BASE_MUST_CHECK;
 
+/* The distinct numbers of a kind (layers, experts) that names have, and the
+ * coordinate of each on its axis, per mesh. */
+struct ptc_numbers {
+    const struct ptc_numbered *how;
+    const char *what; /* "stages", "experts" */
+    uint32_t *found;  /* sorted, malloc'ed */
+    uint32_t n_found;
+    uint32_t *coords[PTC_MAX_MESHES]; /* NULL until needed, malloc'ed */
+};
+
+/* Sort and keep one of each; returns how many are left. */
+uint32_t ptc_sort_distinct(uint32_t *items, uint32_t n);
+
+void ptc_numbers_done(struct ptc_numbers *numbers);
+
+/* Read the numbers that rules ask for into @choices, and find the distinct
+ * ones. */
+enum base_code ptc_numbers_read(const struct ptc_layout *layout,
+                                struct ptc_choice *choices,
+                                struct ptc_numbers *stages,
+                                struct ptc_numbers *experts,
+                                struct base_err *err) BASE_MUST_CHECK;
+
+/* The coordinate of @number on mesh @mesh_idx (which has the axis). */
+enum base_code ptc_numbers_coord(struct ptc_numbers *numbers,
+                                 const struct ptc_spec *spec,
+                                 uint32_t mesh_idx,
+                                 uint32_t number,
+                                 struct ptc_digit *ret_digit,
+                                 uint32_t *ret,
+                                 struct base_err *err) BASE_MUST_CHECK;
+
 /* Make geometries and bound tensors; fills in choices' layer where a flat or a
  * stage asks for it. */
 enum base_code ptc_layout_place(struct ptc_layout *layout,
@@ -135,6 +168,14 @@ enum base_code ptc_layout_place(struct ptc_layout *layout,
 enum base_code ptc_layout_flatten(struct ptc_layout *layout,
                                   const struct ptc_choice *choices,
                                   struct base_err *err) BASE_MUST_CHECK;
+
+/* Fill in the variants of a set that has its members.  @seen has a flag per
+ * geometry, false before and after. */
+enum base_code ptc_flat_lay(struct ptc_layout *layout,
+                            struct ptc_flat_set *set,
+                            const struct ptc_choice *choices,
+                            bool *seen,
+                            struct base_err *err) BASE_MUST_CHECK;
 
 /* "rule 'PATTERN' (line N)" into @text (at least PTC_RULE_TEXT_BYTES). */
 #define PTC_RULE_TEXT_BYTES 160

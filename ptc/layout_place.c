@@ -1,15 +1,11 @@
-/* Placing: numbers in names -> coordinates, (rule, shape) -> geometries.
- *
- *   1. read the layer and expert numbers of names whose rules ask for them
- *   2. sort the distinct numbers; per mesh, each gets its coordinate
- *   3. per tensor, find or make its geometry (hashed), whose cuts are found or
- *      made by (rule of the dimension, length) */
+/* Placing: a tensor finds or makes its geometry, hashed by (rule, shape, dtype
+ * width); a geometry finds or makes its cuts, hashed by (rule of the dimension,
+ * length).  Then its numbers say what its pins add to a rank. */
 #include <inttypes.h>
 #include <stdlib.h>
 
 #include "base/num.h"
 #include "ptc/layout_impl.h"
-#include "ptc/number.h"
 
 /* A hash table of indices: open addressing, no removal. */
 struct index {
@@ -24,21 +20,12 @@ struct cut_entry {
     const struct ptc_cut *cut;
 };
 
-/* The distinct numbers of a kind and the coordinate of each, per mesh. */
-struct numbers {
-    const struct ptc_numbered *how;
-    const char *what; /* "stages", "experts" */
-    uint32_t *found;  /* sorted */
-    uint32_t n_found;
-    uint32_t *coords[PTC_MAX_MESHES]; /* NULL until needed */
-};
-
 struct placer {
     struct ptc_layout *layout;
     const struct ptc_spec *spec;
     struct ptc_choice *choices;
-    struct numbers stages;
-    struct numbers experts;
+    struct ptc_numbers stages;
+    struct ptc_numbers experts;
     BASE_VEC(struct ptc_geometry *) geometries;
     BASE_VEC(struct cut_entry) cuts;
     struct index geometry_index;
@@ -47,12 +34,8 @@ struct placer {
 
 static void placer_done(struct placer *p)
 {
-    free(p->stages.found);
-    free(p->experts.found);
-    for (uint32_t m = 0; m < PTC_MAX_MESHES; m++) {
-        free(p->stages.coords[m]);
-        free(p->experts.coords[m]);
-    }
+    ptc_numbers_done(&p->stages);
+    ptc_numbers_done(&p->experts);
     base_vec_done(&p->geometries);
     base_vec_done(&p->cuts);
     free(p->geometry_index.slots);
@@ -138,231 +121,6 @@ static bool index_add(const struct placer *p, struct index *index, uint32_t idx)
     return true;
 }
 
-/* Numbers. */
-
-static int u32_cmp(const void *a, const void *b)
-{
-    const uint32_t *x = a;
-    const uint32_t *y = b;
-
-    return (*x > *y) - (*x < *y);
-}
-
-static uint32_t sort_distinct(uint32_t *items, uint32_t n)
-{
-    uint32_t n_kept = 0;
-
-    if (n > 0) {
-        qsort(items, n, sizeof(*items), u32_cmp);
-    }
-    for (uint32_t i = 0; i < n; i++) {
-        if (n_kept == 0 || items[n_kept - 1] != items[i]) {
-            items[n_kept++] = items[i];
-        }
-    }
-    return n_kept;
-}
-
-static bool is_per_layer(const struct placer *p, const struct ptc_rule *rule)
-{
-    return rule->flat != PTC_NONE && p->spec->flats[rule->flat].is_per_layer;
-}
-
-/* Read the number of @tensor into *ret (PTC_NONE: none); one that @is_needed
- * must be there. */
-static enum base_code number_read(struct ptc_number *number,
-                                  const struct numbers *n,
-                                  const struct ptc_rule *rule,
-                                  const struct ptc_tensor *tensor,
-                                  bool is_needed,
-                                  uint32_t *ret,
-                                  struct base_err *err)
-{
-    char text[PTC_RULE_TEXT_BYTES];
-    bool is_found = false;
-    enum base_code rc;
-
-    rc = ptc_number_read(number, tensor->name, &is_found, ret, err);
-    if (rc != BASE_OK) {
-        return base_wrap(err, rc, "tensor %.*s, %s", BASE_STR_FMT(tensor->name),
-                         ptc_rule_text(rule, text));
-    }
-    if (!is_found && is_needed) {
-        return base_fail(err, BASE_MISMATCH,
-                         "tensor %.*s, %s: its name has no number that "
-                         "'%.*s' of %s reads",
-                         BASE_STR_FMT(tensor->name), ptc_rule_text(rule, text),
-                         BASE_STR_FMT(n->how->pattern), n->what);
-    }
-    return BASE_OK;
-}
-
-/* The expression of @n, which some rule needs. */
-static enum base_code number_get(const struct numbers *n,
-                                 const struct ptc_rule *rule,
-                                 struct ptc_number **number,
-                                 struct base_err *err)
-{
-    char text[PTC_RULE_TEXT_BYTES];
-    enum base_code rc;
-
-    if (*number != NULL) {
-        return BASE_OK;
-    }
-    if (!n->how->is_set) {
-        return base_fail(err, BASE_MISMATCH,
-                         "%s needs '%s', which the spec lacks",
-                         ptc_rule_text(rule, text), n->what);
-    }
-    rc = ptc_number_create(n->how->pattern, number, err);
-    return rc == BASE_OK ? rc : base_wrap(err, rc, "%s", n->what);
-}
-
-/* Read the numbers of all names that matched a rule themselves. */
-static enum base_code numbers_read(struct placer *p,
-                                   const struct ptc_table *table,
-                                   struct base_err *err)
-{
-    BASE_AUTO(ptc_number) layer = NULL;
-    BASE_AUTO(ptc_number) expert = NULL;
-
-    for (uint32_t i = 0; i < p->layout->n_tensors; i++) {
-        struct ptc_choice *choice = &p->choices[i];
-        const struct ptc_rule *rule = &p->spec->rules[choice->rule];
-        const struct ptc_tensor *tensor = ptc_table_tensor(table, i);
-        bool is_staged = rule->stage == PTC_STAGE_LAYER;
-
-        if (choice->namer != i) {
-            continue;
-        }
-        if (is_staged || is_per_layer(p, rule)) {
-            BASE_TRY(number_get(&p->stages, rule, &layer, err));
-            BASE_TRY(number_read(layer, &p->stages, rule, tensor, is_staged,
-                                 &choice->layer, err));
-        }
-        if (is_staged) {
-            p->stages.found[p->stages.n_found++] = choice->layer;
-        }
-        if (rule->is_expert) {
-            BASE_TRY(number_get(&p->experts, rule, &expert, err));
-            BASE_TRY(number_read(expert, &p->experts, rule, tensor, true,
-                                 &choice->expert, err));
-            p->experts.found[p->experts.n_found++] = choice->expert;
-        }
-    }
-    return BASE_OK;
-}
-
-static enum base_code numbers_find(struct placer *p,
-                                   const struct ptc_table *table,
-                                   struct base_err *err)
-{
-    size_t n = p->layout->n_tensors + (size_t)1;
-
-    p->stages.found = malloc(n * sizeof(*p->stages.found));
-    p->experts.found = malloc(n * sizeof(*p->experts.found));
-    if (p->stages.found == NULL || p->experts.found == NULL) {
-        return no_mem(err);
-    }
-    BASE_TRY(numbers_read(p, table, err));
-    for (uint32_t i = 0; i < p->layout->n_tensors; i++) {
-        struct ptc_choice *choice = &p->choices[i];
-
-        choice->layer = p->choices[choice->namer].layer;
-        choice->expert = p->choices[choice->namer].expert;
-    }
-    p->stages.n_found = sort_distinct(p->stages.found, p->stages.n_found);
-    p->experts.n_found = sort_distinct(p->experts.found, p->experts.n_found);
-    return BASE_OK;
-}
-
-/* The chunk of each number, by counts. */
-static enum base_code counts_fill(const struct numbers *n,
-                                  uint32_t n_chunks,
-                                  uint32_t *chunks,
-                                  struct base_err *err)
-{
-    uint64_t at = 0;
-
-    if (n->how->n_counts != n_chunks) {
-        return base_fail(err, BASE_MISMATCH,
-                         "%s: %" PRIu32 " counts for %" PRIu32 " chunks",
-                         n->what, n->how->n_counts, n_chunks);
-    }
-    for (uint32_t c = 0; c < n_chunks; c++) {
-        for (uint32_t i = 0; i < n->how->counts[c] && at < n->n_found; i++) {
-            chunks[at++] = c;
-        }
-    }
-    at = 0;
-    for (uint32_t c = 0; c < n_chunks; c++) {
-        at += n->how->counts[c];
-    }
-    if (at != n->n_found) {
-        return base_fail(err, BASE_MISMATCH,
-                         "%s: the counts add up to %" PRIu64
-                         ", but the names have %" PRIu32 " numbers",
-                         n->what, at, n->n_found);
-    }
-    return BASE_OK;
-}
-
-/* The coordinates of all numbers on mesh @mesh_idx. */
-static enum base_code coords_fill(struct numbers *n,
-                                  uint32_t mesh_idx,
-                                  uint32_t size,
-                                  struct base_err *err)
-{
-    uint64_t n_chunks =
-        (uint64_t)size * (n->how->interleave == 0 ? 1 : n->how->interleave);
-    uint32_t *coords;
-
-    if (n_chunks > PTC_MAX_RANKS) {
-        return base_fail(err, BASE_LIMIT, "%s: %" PRIu64 " chunks, at most %u",
-                         n->what, n_chunks, PTC_MAX_RANKS);
-    }
-    coords = calloc(n->n_found + (size_t)1, sizeof(*coords));
-    if (coords == NULL) {
-        return no_mem(err);
-    }
-    n->coords[mesh_idx] = coords;
-    if (n->how->n_counts > 0) {
-        BASE_TRY(counts_fill(n, (uint32_t)n_chunks, coords, err));
-    } else {
-        uint64_t chunk = base_ceil_div(n->n_found, n_chunks);
-
-        for (uint32_t i = 0; i < n->n_found; i++) {
-            coords[i] = (uint32_t)(i / chunk);
-        }
-    }
-    for (uint32_t i = 0; i < n->n_found; i++) {
-        coords[i] %= size;
-    }
-    return BASE_OK;
-}
-
-/* The coordinate of @number on the axis of @n in mesh @mesh_idx. */
-static enum base_code coord_of(const struct placer *p,
-                               struct numbers *n,
-                               uint32_t mesh_idx,
-                               uint32_t number,
-                               struct ptc_digit *ret_digit,
-                               uint32_t *ret,
-                               struct base_err *err)
-{
-    const struct ptc_mesh *mesh = &p->spec->meshes[mesh_idx];
-    uint32_t axis = ptc_mesh_find(mesh, n->how->axis); /* known to be there */
-    const uint32_t *at;
-
-    *ret_digit = ptc_mesh_digit(mesh, axis);
-    if (n->coords[mesh_idx] == NULL) {
-        BASE_TRY(coords_fill(n, mesh_idx, ret_digit->size, err));
-    }
-    at = bsearch(&number, n->found, n->n_found, sizeof(number), u32_cmp);
-    *ret = n->coords[mesh_idx][at - n->found];
-    return BASE_OK;
-}
-
 /* Geometries. */
 
 /* Mark @axis as used by a rule. */
@@ -428,7 +186,7 @@ static enum base_code list_fill(struct ptc_geometry *g,
     if (g->list.size == 1) {
         return BASE_OK; /* strides tell axes apart only where sizes exceed 1 */
     }
-    g->n_list = sort_distinct(at, rule->n_stage_list);
+    g->n_list = ptc_sort_distinct(at, rule->n_stage_list);
     g->list_at = at;
     return BASE_OK;
 }
@@ -658,16 +416,17 @@ static enum base_code base_of(struct placer *p,
 
     *ret = 0;
     if (rule->stage == PTC_STAGE_LAYER) {
-        BASE_TRY(coord_of(p, &p->stages, g->mesh, p->choices[idx].layer, &digit,
-                          &coord, err));
+        BASE_TRY(ptc_numbers_coord(&p->stages, p->spec, g->mesh,
+                                   p->choices[idx].layer, &digit, &coord, err));
         *ret += coord * digit.stride;
     } else if (rule->stage == PTC_STAGE_LAST) {
         digit = ptc_mesh_digit(mesh, ptc_mesh_find(mesh, p->spec->stages.axis));
         *ret += (digit.size - 1) * digit.stride;
     }
     if (rule->is_expert) {
-        BASE_TRY(coord_of(p, &p->experts, g->mesh, p->choices[idx].expert,
-                          &digit, &coord, err));
+        BASE_TRY(ptc_numbers_coord(&p->experts, p->spec, g->mesh,
+                                   p->choices[idx].expert, &digit, &coord,
+                                   err));
         *ret += coord * digit.stride;
     }
     return BASE_OK;
@@ -689,7 +448,8 @@ static enum base_code place(struct placer *p, struct base_err *err)
 {
     struct ptc_layout *layout = p->layout;
 
-    BASE_TRY(numbers_find(p, layout->table, err));
+    BASE_TRY(
+        ptc_numbers_read(layout, p->choices, &p->stages, &p->experts, err));
     for (uint32_t i = 0; i < layout->n_tensors; i++) {
         enum base_code rc = tensor_place(p, i, err);
 

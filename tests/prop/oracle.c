@@ -45,7 +45,7 @@ static void list_add(struct list *list, uint64_t value)
     if ((list->n & (list->n - 1)) == 0) { /* full at each power of two */
         size_t cap = list->n == 0 ? 1 : 2 * list->n;
 
-        list->at = must(realloc(list->at, cap * sizeof(*list->at)));
+        list->at = must(reallocarray(list->at, cap, sizeof(*list->at)));
     }
     list->at[list->n++] = value;
 }
@@ -395,8 +395,8 @@ shard(const struct work *w, uint32_t tensor, uint32_t rank, uint64_t *shape)
 
 static struct oracle_shown *shown_add(struct oracle_rank *rank)
 {
-    rank->shown =
-        must(realloc(rank->shown, (rank->n_shown + 1) * sizeof(*rank->shown)));
+    rank->shown = must(
+        reallocarray(rank->shown, rank->n_shown + 1, sizeof(*rank->shown)));
     rank->shown[rank->n_shown] = (struct oracle_shown){.name = NULL};
     return &rank->shown[rank->n_shown++];
 }
@@ -475,7 +475,7 @@ static void close_bucket(const struct work *w,
     shown->n_dims = 1;
     shown->n_elems = bucket->n / n_parts;
     shown->shape[0] = shown->n_elems;
-    shown->elems = must(malloc((shown->n_elems + 1) * sizeof(uint64_t)));
+    shown->elems = must(calloc(shown->n_elems + 1, sizeof(uint64_t)));
     if (shown->n_elems > 0) {
         memcpy(shown->elems, bucket->at + part * shown->n_elems,
                shown->n_elems * sizeof(uint64_t));

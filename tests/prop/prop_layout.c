@@ -144,7 +144,7 @@ check_shown(void *ctx, const struct ptc_shown *shown, struct base_err *err)
     for (uint32_t d = 0; d < want->n_dims; d++) {
         CHECK(c, shown->shape[d] == want->shape[d]);
     }
-    c->filled = malloc((want->n_elems + 1) * sizeof(uint64_t));
+    c->filled = calloc(want->n_elems + 1, sizeof(uint64_t));
     assert_non_null(c->filled);
     for (uint64_t e = 0; e < want->n_elems; e++) {
         c->filled[e] = ORACLE_PADDING;
