@@ -31,13 +31,13 @@ BASE_AUTO_DEFINE(ptc_layout);
 /* Bind @spec (taken on success) to @table (borrowed: must outlive the layout).
  * Ties that the spec declares must be in the table already (ptc_spec_ties).
  * Errors: BASE_MISMATCH, naming tensor and rule (by line, or its pattern):
- *   a tensor that no rule matches, a rule that matches nothing and is not
+ *   a tensor that no rule matches, a rule that decides nothing and is not
  *   optional, more dims in a rule than the tensor has (a tensor with no
  *   dimensions is never cut and takes any rule), segments or cuts that do not
  *   fit the size, a size that is no multiple of `unit`, fewer units than parts
  *   and no divisor of them, a name without a layer (expert) number, counts
- *   that do not add up, stage numbers out of range, a flat of mixed dtypes or
- *   groups, a run of a sub-byte dtype that is no whole byte.
+ *   that do not add up, stage numbers out of range, a flat of mixed dtypes,
+ *   groups or meshes, a run of a sub-byte dtype that is no whole byte.
  *   BASE_LIMIT, BASE_NO_MEM */
 enum base_code ptc_layout_create(struct ptc_spec **spec,
                                  const struct ptc_table *table,
@@ -170,7 +170,9 @@ enum base_code ptc_layout_shown_parts(const struct ptc_layout *layout,
  *   flat                      {"flat":[numel with padding, begin of this part],
  *                              "members":[{"name":..,"at":N,"shape":[..],
  *                                          "ranges":[..]},..]}
- * appended to @buf; a pure function of (table, layout, rank, shown). */
+ * Members are those with elements in this part and those without any at all;
+ * `at` is in the whole bucket, `shape` global, `ranges` as for segments.
+ * Appended to @buf; a pure function of (table, layout, rank, shown). */
 enum base_code ptc_layout_shown_json(const struct ptc_layout *layout,
                                      ptc_rank rank,
                                      const struct ptc_shown *shown,
