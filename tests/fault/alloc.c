@@ -15,6 +15,8 @@ static struct {
     int64_t n_live;
 } state = {.fail = NEVER};
 
+/* The linker's --wrap gives these names.
+ * NOLINTBEGIN(*-identifier,*-identifier-naming,cert-dcl*) */
 void *__real_malloc(size_t n_bytes);
 void *__real_calloc(size_t n, size_t item_bytes);
 void *__real_realloc(void *ptr, size_t n_bytes);
@@ -94,6 +96,7 @@ void __wrap_free(void *ptr)
     state.n_live -= ptr != NULL;
     __real_free(ptr);
 }
+/* NOLINTEND(*-identifier,*-identifier-naming,cert-dcl*) */
 
 static enum base_code
 run_once(alloc_scenario scenario, uint64_t fail, bool stays, char *text)

@@ -5,9 +5,11 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "ptc/coords.h"
 #include "ptc/dcp.h"
 #include "ptc/file.h"
 #include "ptc/hf_index.h"
+#include "ptc/infer.h"
 #include "ptc/pieces.h"
 #include "ptc/plan.h"
 #include "ptc/preset.h"
@@ -446,6 +448,48 @@ static enum base_code do_npy(struct base_err *err)
     return ptc_file_create_npy(whole, 0, &file, err);
 }
 
+static enum base_code do_coords(struct base_err *err)
+{
+    BASE_AUTO(ptc_coords) coords = NULL;
+
+    return ptc_coords_parse(
+        BASE_STR("{\"version\":1,\"tensors\":{"
+                 "\"a\":{\"shape\":[8,2],\"offset\":[4,0]},"
+                 "\"b\":{\"shape\":[6],\"ranges\":[[[0,1],[3,4]]]},"
+                 "\"all.0\":{\"flat\":[16,8],\"members\":[{\"name\":\"c\","
+                 "\"at\":0,\"shape\":[16],\"ranges\":[[[0,16]]]}]}},"
+                 "\"ties\":{\"head\":\"a\"}}"),
+        "f", &coords, err);
+}
+
+static enum base_code do_infer(struct base_err *err)
+{
+    static const uint64_t shapes[][1] = {{4}, {3}, {7}, {7}};
+    struct ptc_seen seen[4] = {
+        {.name = BASE_STR("cut"), .rank = 0},
+        {.name = BASE_STR("cut"), .rank = 1},
+        {.name = BASE_STR("norm"), .rank = 0},
+        {.name = BASE_STR("norm"), .rank = 1},
+    };
+    BASE_AUTO(ptc_spec) spec = NULL;
+    BASE_AUTO(ptc_table_builder) builder = ptc_table_builder_create();
+
+    if (builder == NULL) {
+        return no_mem(err);
+    }
+    for (size_t i = 0; i < N_ITEMS(seen); i++) {
+        seen[i].group = BASE_STR("model");
+        seen[i].dtype = PTC_F32;
+        seen[i].n_dims = 1;
+        seen[i].shape = shapes[i];
+    }
+    BASE_TRY(ptc_spec_parse(BASE_STR("mesh: {tp: 2}\nrules:\n"
+                                     "  - {match: cut, dims: [tp]}\n"
+                                     "  - {match: norm}\n"),
+                            "s", &spec, err));
+    return ptc_infer(spec, seen, N_ITEMS(seen), NULL, builder, err);
+}
+
 static enum base_code do_base(struct base_err *err)
 {
     BASE_AUTO_BUF buf;
@@ -483,6 +527,8 @@ static const struct {
     {"pieces", do_pieces},
     {"views", do_views},
     {"npy", do_npy},
+    {"coordinates", do_coords},
+    {"shapes from shards", do_infer},
 };
 
 static void test_each_allocation_may_fail(void **state)
