@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """Convert and mounted reads of a GPT-like training state, against cp and read.
 
     bench_state.py [--gib 2] [--runs 5] [--dir DIR] [--json FILE] [--strace]

@@ -58,6 +58,8 @@ static enum base_code no_such_spec(const char *text, struct base_err *err)
     const char *colon = strchr(text, ':');
     struct base_str word = {text, colon == NULL ? strlen(text)
                                                 : (size_t)(colon - text)};
+    /* With a colon it was meant as a short form, else perhaps as a path. */
+    enum base_code code = colon == NULL ? BASE_NOT_FOUND : BASE_BAD_ARG;
     const char *nearest;
     size_t n = 1;
 
@@ -66,12 +68,12 @@ static enum base_code no_such_spec(const char *text, struct base_err *err)
     }
     nearest = base_str_nearest(word, names, n);
     if (nearest != NULL) {
-        return base_fail(err, BASE_NOT_FOUND,
+        return base_fail(err, code,
                          "%s: no such file, and no such preset; did you mean "
                          "%s?",
                          text, nearest);
     }
-    return base_fail(err, BASE_NOT_FOUND,
+    return base_fail(err, code,
                      "%s: neither a file nor `hf` nor a preset "
                      "(`retile help presets` lists them)",
                      text);

@@ -280,7 +280,7 @@ def changed(**fields):
 
 
 SHORT_CASES = [
-    short("unknown-preset", "brt:tp=2", "brt", "bert", exit_code=3),
+    short("unknown-preset", "brt:tp=2", "brt", "bert", exit_code=2),
     short("unknown-option", "bert:tq=2", "tq"),
     short("option-without-value", "bert:tp", "tp"),
     short("option-empty", "bert:tp=", "tp"),
