@@ -1,70 +1,134 @@
 #include "ptc/json.h"
 
+#include <assert.h>
 #include <inttypes.h>
 
-/* Weigh the values of @text and measure its depth, before anything is
- * allocated: brackets and separators outside of strings tell both. */
+#include "base/num.h"
+
+/* What jansson 2.14 takes for each, in bytes of the heap and rounded up;
+ * a string's bytes come on top. */
+enum {
+    OBJECT_BYTES = 224, /* itself and a table for 8 keys */
+    ARRAY_BYTES = 128,  /* itself and room for 8 values */
+    STRING_BYTES = 80,  /* a value, or a key in its table */
+    NUMBER_BYTES = 32,
+    KEY_BYTES = 48,  /* the table's slots, while they are doubled */
+    ITEM_BYTES = 24, /* the array's slots, while they are doubled */
+};
+
+enum { N_SCAN_KEYS = 3 };
+
+/* What brackets, separators and strings tell about a text without parsing it;
+ * of a text that is no JSON, at least up to where it is none. */
+struct scan {
+    uint64_t tree_bytes;
+    unsigned depth;
+    struct base_str last;              /* string, as it stands in its quotes */
+    struct base_str keys[N_SCAN_KEYS]; /* [d]: our place in depth d's object */
+};
+
+/* The end of the string that begins at @at, behind its quote. */
+static size_t string_end(struct base_str text, size_t at)
+{
+    while (at < text.len && text.ptr[at] != '"') {
+        at += text.ptr[at] == '\\' ? 2 : 1;
+    }
+    return at < text.len ? at : text.len;
+}
+
+static size_t number_end(struct base_str text, size_t at)
+{
+    while (at < text.len && text.ptr[at] != '\0' &&
+           strchr("0123456789.+-eE", text.ptr[at]) != NULL) {
+        at++;
+    }
+    return at;
+}
+
+/* What is at one place of the text; returns where the next thing is. */
+static size_t scan_one(struct scan *s, struct base_str text, size_t at)
+{
+    size_t end = at + 1;
+
+    switch (text.ptr[at]) {
+    case '"':
+        end = string_end(text, at + 1);
+        s->last = (struct base_str){text.ptr + at + 1, end - at - 1};
+        s->tree_bytes += STRING_BYTES + s->last.len;
+        return end + 1;
+    case '{':
+    case '[':
+        s->tree_bytes += text.ptr[at] == '{' ? OBJECT_BYTES : ARRAY_BYTES;
+        s->depth++;
+        break;
+    case '}':
+    case ']':
+        s->depth -= s->depth > 0;
+        return end;
+    case ':':
+        s->tree_bytes += KEY_BYTES;
+        if (s->depth < N_SCAN_KEYS) {
+            s->keys[s->depth] = s->last;
+        }
+        return end;
+    case ',':
+        s->tree_bytes += ITEM_BYTES;
+        break;
+    case '-':
+    case '0' ... '9':
+        s->tree_bytes += NUMBER_BYTES;
+        return number_end(text, end);
+    default:
+        return end;
+    }
+    if (s->depth < N_SCAN_KEYS) { /* an item begins */
+        s->keys[s->depth] = (struct base_str){NULL, 0};
+    }
+    return end;
+}
+
+static void scan(struct scan *s, struct base_str text)
+{
+    for (size_t at = 0; at < text.len && s->depth <= PTC_JSON_MAX_DEPTH;) {
+        at = scan_one(s, text, at);
+    }
+}
+
 static enum base_code
 prescan(struct base_str text, const char *origin, struct base_err *err)
 {
-    size_t weight = 1;
-    size_t depth = 0;
-    bool in_string = false;
+    struct scan s = {0};
 
-    for (size_t i = 0; i < text.len; i++) {
-        char c = text.ptr[i];
-
-        if (in_string) {
-            if (c == '\\') {
-                i++;
-            } else if (c == '"') {
-                in_string = false;
-            }
-            continue;
-        }
-        switch (c) {
-        case '"':
-            in_string = true;
-            break;
-        case '{':
-            weight += 3;
-            /* fall through */
-        case '[':
-            weight++;
-            if (++depth > PTC_JSON_MAX_DEPTH) {
-                return base_fail(err, BASE_BAD_INPUT,
-                                 "%s: JSON is nested deeper than %u", origin,
-                                 PTC_JSON_MAX_DEPTH);
-            }
-            break;
-        case '}':
-        case ']':
-            depth -= depth > 0;
-            break;
-        case ',':
-            weight++;
-            break;
-        default:
-            break;
-        }
+    scan(&s, text);
+    if (s.depth > PTC_JSON_MAX_DEPTH) {
+        return base_fail(err, BASE_BAD_INPUT,
+                         "%s: JSON is nested deeper than %u", origin,
+                         PTC_JSON_MAX_DEPTH);
     }
-    if (weight > PTC_JSON_MAX_VALUES) {
-        return base_fail(err, BASE_LIMIT, "%s: JSON has more than %u values",
-                         origin, PTC_JSON_MAX_VALUES);
+    if (s.tree_bytes > (uint64_t)PTC_JSON_MAX_TREE_MIB << 20) {
+        return base_fail(err, BASE_LIMIT,
+                         "%s: JSON with values of %" PRIu64
+                         " MiB, at most %u are supported",
+                         origin, s.tree_bytes >> 20, PTC_JSON_MAX_TREE_MIB);
     }
     return BASE_OK;
 }
 
+/* Why the text could not be loaded.  @last is the string in front. */
 static enum base_code
-load_failed(const json_error_t *error, const char *origin, struct base_err *err)
+say_why(const json_error_t *error, struct base_str last, struct base_err *err)
 {
     const char *text = error->text;
+    PTC_JSON_AUTO key = NULL;
 
-    if (text[0] == '\0' || json_error_code(error) == json_error_out_of_memory) {
-        /* jansson leaves the text empty where it could not allocate */
-        return base_fail(err, BASE_NO_MEM, "%s: out of memory", origin);
-    }
     switch (json_error_code(error)) {
+    case json_error_duplicate_key:
+        assert(last.ptr != NULL);
+        /* jansson tells only a short one; decoded, quotes included */
+        key = json_loadb(last.ptr - 1, last.len + 2, JSON_DECODE_ANY, NULL);
+        last = key != NULL ? ptc_json_str(key) : last;
+        return base_fail(err, BASE_BAD_INPUT, "key '%.*s' twice",
+                         (int)base_min_u64(last.len, 100), last.ptr);
     case json_error_null_character:
     case json_error_null_byte_in_key:
         text = "a string has a NUL character (\\u0000)";
@@ -72,8 +136,37 @@ load_failed(const json_error_t *error, const char *origin, struct base_err *err)
     default:
         break;
     }
-    return base_fail(err, BASE_BAD_INPUT, "%s: JSON, line %d, column %d: %s",
-                     origin, error->line, error->column, text);
+    return base_fail(err, BASE_BAD_INPUT, "%s", text);
+}
+
+static enum base_code load_failed(struct base_str text,
+                                  const json_error_t *error,
+                                  const char *origin,
+                                  struct base_err *err)
+{
+    struct scan s = {0};
+    enum base_code rc;
+
+    if (error->text[0] == '\0' ||
+        json_error_code(error) == json_error_out_of_memory) {
+        /* jansson leaves the text empty where it could not allocate */
+        return base_fail(err, BASE_NO_MEM, "%s: out of memory", origin);
+    }
+    if (error->position >= 0 && (size_t)error->position < text.len) {
+        text.len = (size_t)error->position;
+    }
+    scan(&s, text);
+    rc = say_why(error, s.last, err);
+    for (size_t d = N_SCAN_KEYS; d-- > 1;) {
+        struct base_str key = s.keys[d];
+
+        if (d <= s.depth && key.ptr != NULL) {
+            rc = base_wrap(err, rc, "'%.*s'", (int)base_min_u64(key.len, 100),
+                           key.ptr);
+        }
+    }
+    return base_wrap(err, rc, "%s: JSON, line %d, column %d", origin,
+                     error->line, error->column);
 }
 
 enum base_code ptc_json_load(struct base_str text,
@@ -93,7 +186,7 @@ enum base_code ptc_json_load(struct base_str text,
     }
     root = json_loadb(text.ptr, text.len, JSON_REJECT_DUPLICATES, &error);
     if (root == NULL) {
-        return load_failed(&error, origin, err);
+        return load_failed(text, &error, origin, err);
     }
     if (!json_is_object(root)) {
         json_decref(root);
@@ -163,12 +256,13 @@ static const char *type_text(json_type type)
     return "something else";
 }
 
-static enum base_code expected(const char *key,
-                               json_type type,
-                               const json_t *value,
-                               struct base_err *err)
+enum base_code
+ptc_json_check_type(const json_t *value, json_type type, struct base_err *err)
 {
-    return base_fail(err, BASE_BAD_INPUT, "%.100s: expected %s, got %s", key,
+    if (json_typeof(value) == type) {
+        return BASE_OK;
+    }
+    return base_fail(err, BASE_BAD_INPUT, "expected %s, got %s",
                      type_text(type), type_text(json_typeof(value)));
 }
 
@@ -179,12 +273,14 @@ enum base_code ptc_json_get(const json_t *object,
                             struct base_err *err)
 {
     json_t *value = json_object_get(object, key);
+    enum base_code rc;
 
     if (value == NULL) {
         return base_fail(err, BASE_BAD_INPUT, "%.100s: missing", key);
     }
-    if (json_typeof(value) != type) {
-        return expected(key, type, value, err);
+    rc = ptc_json_check_type(value, type, err);
+    if (rc != BASE_OK) {
+        return base_wrap(err, rc, "%.100s", key);
     }
     *ret = value;
     return BASE_OK;
@@ -207,8 +303,10 @@ static enum base_code u64_of(const json_t *value,
                              uint64_t *ret,
                              struct base_err *err)
 {
-    if (!json_is_integer(value)) {
-        return expected(key, JSON_INTEGER, value, err);
+    enum base_code rc = ptc_json_check_type(value, JSON_INTEGER, err);
+
+    if (rc != BASE_OK) {
+        return base_wrap(err, rc, "%.100s", key);
     }
     if (json_integer_value(value) < 0) {
         return base_fail(err, BASE_BAD_INPUT, "%.100s: %lld is negative", key,

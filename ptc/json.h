@@ -14,9 +14,10 @@
 #include "base/str.h"
 
 #define PTC_JSON_MAX_DEPTH 32u
-/* Values in one document; an object counts four times, as it takes more
- * memory.  Bounds what a hostile text of few bytes per value makes of it. */
-#define PTC_JSON_MAX_VALUES (1u << 24)
+/* What the values of one document may take in memory, measured on the text
+ * before anything is allocated: hostile texts have ten times as much as bytes,
+ * or more.  About 750,000 tensors of a safetensors header. */
+#define PTC_JSON_MAX_TREE_MIB 1024u
 
 static inline void ptc_json_auto_(json_t **slot)
 {
@@ -25,10 +26,11 @@ static inline void ptc_json_auto_(json_t **slot)
 #define PTC_JSON_AUTO __attribute__((cleanup(ptc_json_auto_))) json_t *
 
 /* Load one document, an object.  *ret is given; json_decref it.
- * Errors, each naming @origin:
- *   BASE_BAD_INPUT  not UTF-8, not JSON, not one object, a key twice, \u0000,
+ * Errors, each naming @origin and, but for the first, what it is in (the keys
+ * of the two outermost objects), line and column:
+ *   BASE_BAD_INPUT  not UTF-8, not one object, not JSON, a key twice, \u0000,
  *                   deeper than PTC_JSON_MAX_DEPTH, an integer past 2^63 - 1
- *   BASE_LIMIT      more than PTC_JSON_MAX_VALUES values
+ *   BASE_LIMIT      values of more than PTC_JSON_MAX_TREE_MIB
  *   BASE_NO_MEM */
 enum base_code ptc_json_load(struct base_str text,
                              const char *origin,
@@ -37,6 +39,11 @@ enum base_code ptc_json_load(struct base_str text,
 
 /* The bytes of a string; valid as long as the value. */
 struct base_str ptc_json_str(const json_t *string);
+
+/* Is @value of @type?  The error says only "expected X, got Y". */
+enum base_code ptc_json_check_type(const json_t *value,
+                                   json_type type,
+                                   struct base_err *err) BASE_MUST_CHECK;
 
 /* Refuse keys of @object that are not among @known; the nearest is named. */
 enum base_code ptc_json_check_keys(const json_t *object,

@@ -1,9 +1,9 @@
 /* Reading a safetensors header.  docs/formats.md lists the rules.
  *
- * One pass over the text makes the entries and checks each alone; sorted by
- * name they show a name twice; sorted by (begin, end), one walk finds holes,
- * overlaps and data that end elsewhere than the file does.  Memory is that of
- * the entries.
+ * The JSON becomes a tree (ptc/json.h bounds it and refuses a name twice), the
+ * tree entries, each checked alone.  Without the tree, the entries are sorted
+ * by (begin, end), and one walk finds holes, overlaps and data that end
+ * elsewhere than the file does.
  *
  * Source of the rules: safetensors, src/tensor.rs. */
 #include "ptc/safetensors.h"
@@ -12,7 +12,7 @@
 #include <stdlib.h>
 
 #include "base/num.h"
-#include "ptc/json_reader.h"
+#include "ptc/json.h"
 #include "ptc/table.h"
 
 #define ARENA_MAX_BYTES (UINT64_C(4) << 30)
@@ -33,6 +33,11 @@ void ptc_st_header_free(struct ptc_st_header *header)
         free(header->meta);
         free(header);
     }
+}
+
+static enum base_code no_mem(struct base_err *err)
+{
+    return base_fail(err, BASE_NO_MEM, "cannot allocate the header");
 }
 
 static uint64_t load_u64(const uint8_t *bytes)
@@ -91,60 +96,37 @@ static enum base_code copy_str(const struct ptc_st_header *header,
                                struct base_err *err)
 {
     *ret = base_arena_str(header->arena, s);
-    if (ret->ptr == NULL) {
-        return base_fail(err, BASE_NO_MEM, "cannot allocate the header");
-    }
-    return BASE_OK;
-}
-
-static enum base_code read_meta_items(struct ptc_st_header *header,
-                                      struct ptc_json_reader *r,
-                                      struct base_err *err)
-{
-    size_t cap = 0;
-
-    BASE_TRY(ptc_json_read_enter(r, '{', err));
-    for (;;) {
-        struct base_str key;
-        struct base_str value;
-        bool has_key;
-        enum base_code rc;
-
-        BASE_TRY(ptc_json_read_key(r, &has_key, &key, err));
-        if (!has_key) {
-            return BASE_OK;
-        }
-        rc = ptc_json_read_str(r, &value, err);
-        if (rc != BASE_OK) {
-            return base_wrap(err, rc, "key '%.*s'",
-                             (int)base_min_u64(key.len, 100), key.ptr);
-        }
-        if (header->n_meta == cap &&
-            !base_vec_grow_((void **)&header->meta, &cap, cap + 1,
-                            sizeof(*header->meta))) {
-            return base_fail(err, BASE_NO_MEM, "cannot allocate the header");
-        }
-        BASE_TRY(copy_str(header, key, &header->meta[header->n_meta][0], err));
-        BASE_TRY(
-            copy_str(header, value, &header->meta[header->n_meta][1], err));
-        header->n_meta++;
-    }
+    return ret->ptr != NULL ? BASE_OK : no_mem(err);
 }
 
 /* Errors name the key; the caller knows the file. */
-static enum base_code read_meta(struct ptc_st_header *header,
-                                struct ptc_json_reader *r,
-                                struct base_err *err)
+static enum base_code
+read_meta(struct ptc_st_header *header, json_t *object, struct base_err *err)
 {
-    BASE_TRY(read_meta_items(header, r, err));
+    const char *key;
+    size_t key_len;
+    json_t *value;
+
+    BASE_TRY(ptc_json_check_type(object, JSON_OBJECT, err));
+    header->meta = calloc(json_object_size(object) + 1, sizeof(*header->meta));
+    if (header->meta == NULL) {
+        return no_mem(err);
+    }
+    json_object_keylen_foreach(object, key, key_len, value)
+    {
+        struct base_str *pair = header->meta[header->n_meta];
+        enum base_code rc = ptc_json_check_type(value, JSON_STRING, err);
+
+        if (rc != BASE_OK) {
+            return base_wrap(err, rc, "key '%.100s'", key);
+        }
+        BASE_TRY(
+            copy_str(header, (struct base_str){key, key_len}, &pair[0], err));
+        BASE_TRY(copy_str(header, ptc_json_str(value), &pair[1], err));
+        header->n_meta++;
+    }
     if (header->n_meta > 1) {
         qsort(header->meta, header->n_meta, sizeof(*header->meta), cmp_meta);
-    }
-    for (uint32_t i = 1; i < header->n_meta; i++) {
-        if (base_str_eq(header->meta[i - 1][0], header->meta[i][0])) {
-            return base_fail(err, BASE_BAD_INPUT, "key '%.100s' twice",
-                             header->meta[i][0].ptr);
-        }
     }
     return BASE_OK;
 }
@@ -199,30 +181,31 @@ static enum base_code check_size(const struct ptc_st_entry *entry,
 }
 
 static enum base_code
-read_dtype(struct ptc_json_reader *r, enum ptc_dtype *ret, struct base_err *err)
+read_dtype(const json_t *object, enum ptc_dtype *ret, struct base_err *err)
 {
     struct base_str name;
 
-    BASE_TRY(ptc_json_read_str(r, &name, err));
+    BASE_TRY(ptc_json_get_str(object, entry_keys[KEY_DTYPE], &name, err));
     if (!ptc_dtype_parse(name, ret)) {
-        return base_fail(err, BASE_BAD_INPUT, "unknown dtype '%.*s'",
+        return base_fail(err, BASE_BAD_INPUT, "dtype: unknown dtype '%.*s'",
                          (int)base_min_u64(name.len, 40), name.ptr);
     }
     return BASE_OK;
 }
 
 static enum base_code read_shape(const struct ptc_st_header *header,
-                                 struct ptc_json_reader *r,
+                                 const json_t *object,
                                  struct ptc_st_entry *entry,
                                  struct base_err *err)
 {
     uint64_t shape[PTC_MAX_DIMS];
     uint64_t *copy;
 
-    BASE_TRY(ptc_json_read_u64s(r, PTC_MAX_DIMS, shape, &entry->n_dims, err));
+    BASE_TRY(ptc_json_get_u64s(object, entry_keys[KEY_SHAPE], PTC_MAX_DIMS,
+                               shape, &entry->n_dims, err));
     copy = base_arena_alloc(header->arena, entry->n_dims, sizeof(*copy));
     if (copy == NULL) {
-        return base_fail(err, BASE_NO_MEM, "cannot allocate the header");
+        return no_mem(err);
     }
     if (entry->n_dims > 0) {
         memcpy(copy, shape, entry->n_dims * sizeof(*copy));
@@ -231,17 +214,18 @@ static enum base_code read_shape(const struct ptc_st_header *header,
     return BASE_OK;
 }
 
-static enum base_code read_offsets(struct ptc_json_reader *r,
+static enum base_code read_offsets(const json_t *object,
                                    struct ptc_st_entry *entry,
                                    struct base_err *err)
 {
     uint64_t offsets[2];
     uint32_t n;
 
-    BASE_TRY(ptc_json_read_u64s(r, 2, offsets, &n, err));
+    BASE_TRY(ptc_json_get_u64s(object, entry_keys[KEY_OFFSETS], 2, offsets, &n,
+                               err));
     if (n != 2) {
         return base_fail(err, BASE_BAD_INPUT,
-                         "expected two numbers, got %" PRIu32, n);
+                         "data_offsets: expected two numbers, got %" PRIu32, n);
     }
     entry->begin = offsets[0];
     entry->end = offsets[1];
@@ -250,64 +234,29 @@ static enum base_code read_offsets(struct ptc_json_reader *r,
 
 /* Errors name the field; the caller knows file and tensor. */
 static enum base_code read_entry(const struct ptc_st_header *header,
-                                 struct ptc_json_reader *r,
+                                 const json_t *object,
                                  struct ptc_st_entry *entry,
                                  struct base_err *err)
 {
-    uint32_t seen = 0;
-    unsigned key;
-
-    BASE_TRY(ptc_json_read_enter(r, '{', err));
-    for (;;) {
-        enum base_code rc;
-
-        BASE_TRY(ptc_json_read_field(r, entry_keys, N_KEYS, &seen, &key, err));
-        if (key == N_KEYS) {
-            break;
-        }
-        if (key == KEY_DTYPE) {
-            rc = read_dtype(r, &entry->dtype, err);
-        } else if (key == KEY_SHAPE) {
-            rc = read_shape(header, r, entry, err);
-        } else {
-            rc = read_offsets(r, entry, err);
-        }
-        if (rc != BASE_OK) {
-            return base_wrap(err, rc, "%s", entry_keys[key]);
-        }
-    }
-    for (key = 0; key < N_KEYS; key++) {
-        if ((seen & UINT32_C(1) << key) == 0) {
-            return base_fail(err, BASE_BAD_INPUT, "%s: missing",
-                             entry_keys[key]);
-        }
-    }
+    BASE_TRY(ptc_json_check_type(object, JSON_OBJECT, err));
+    BASE_TRY(ptc_json_check_keys(object, entry_keys, N_KEYS, err));
+    BASE_TRY(read_dtype(object, &entry->dtype, err));
+    BASE_TRY(read_shape(header, object, entry, err));
+    BASE_TRY(read_offsets(object, entry, err));
     return check_size(entry, err);
 }
 
 static enum base_code add_entry(struct ptc_st_header *header,
-                                struct ptc_json_reader *r,
                                 struct base_str name,
-                                size_t *cap,
+                                const json_t *object,
                                 struct base_err *err)
 {
-    struct ptc_st_entry *entry;
+    struct ptc_st_entry *entry = &header->entries[header->n_entries];
     enum base_code rc;
 
     BASE_TRY(ptc_name_check(name, "tensor", err));
-    if (header->n_entries >= PTC_MAX_TENSORS) {
-        return base_fail(err, BASE_LIMIT, "more than %u tensors",
-                         PTC_MAX_TENSORS);
-    }
-    if (header->n_entries == *cap &&
-        !base_vec_grow_((void **)&header->entries, cap, *cap + 1,
-                        sizeof(*header->entries))) {
-        return base_fail(err, BASE_NO_MEM, "cannot allocate the header");
-    }
-    entry = &header->entries[header->n_entries];
-    *entry = (struct ptc_st_entry){0};
     BASE_TRY(copy_str(header, name, &entry->name, err));
-    rc = read_entry(header, r, entry, err);
+    rc = read_entry(header, object, entry, err);
     if (rc != BASE_OK) {
         return base_wrap(err, rc, "tensor '%s'", entry->name.ptr);
     }
@@ -315,61 +264,61 @@ static enum base_code add_entry(struct ptc_st_header *header,
     return BASE_OK;
 }
 
-static enum base_code read_entries(struct ptc_st_header *header,
-                                   struct ptc_json_reader *r,
-                                   struct base_err *err)
+static enum base_code
+read_entries(struct ptc_st_header *header, json_t *root, struct base_err *err)
 {
-    bool has_meta = false;
-    size_t cap = 0;
+    size_t n = json_object_size(root); /* perhaps one too many: the metadata */
+    const char *key;
+    size_t key_len;
+    json_t *value;
 
-    BASE_TRY(ptc_json_read_enter(r, '{', err));
-    for (;;) {
-        struct base_str key;
-        bool has_key;
+    if (n > PTC_MAX_TENSORS) {
+        return base_fail(err, BASE_LIMIT, "more than %u tensors",
+                         PTC_MAX_TENSORS);
+    }
+    header->entries = calloc(n + 1, sizeof(*header->entries));
+    if (header->entries == NULL) {
+        return no_mem(err);
+    }
+    json_object_keylen_foreach(root, key, key_len, value)
+    {
+        struct base_str name = {key, key_len};
         enum base_code rc;
 
-        BASE_TRY(ptc_json_read_key(r, &has_key, &key, err));
-        if (!has_key) {
-            return ptc_json_read_end(r, err);
-        }
-        if (!base_str_eq(key, BASE_STR("__metadata__"))) {
-            BASE_TRY(add_entry(header, r, key, &cap, err));
+        if (!base_str_eq(name, BASE_STR("__metadata__"))) {
+            BASE_TRY(add_entry(header, name, value, err));
             continue;
         }
-        if (has_meta) {
-            return base_fail(err, BASE_BAD_INPUT, "key '__metadata__' twice");
-        }
-        has_meta = true;
-        rc = read_meta(header, r, err);
+        rc = read_meta(header, value, err);
         if (rc != BASE_OK) {
             return base_wrap(err, rc, "__metadata__");
         }
     }
+    return BASE_OK;
+}
+
+static enum base_code read_json(struct ptc_st_header *header,
+                                struct base_str text,
+                                struct base_err *err)
+{
+    PTC_JSON_AUTO root = NULL;
+
+    while (text.len > 0 && text.ptr[text.len - 1] == ' ') {
+        text.len--;
+    }
+    if (text.len == 0 || text.ptr[0] != '{') {
+        return base_fail(err, BASE_BAD_INPUT,
+                         "header: does not begin with '{'");
+    }
+    if (text.ptr[text.len - 1] != '}') {
+        return base_fail(err, BASE_BAD_INPUT,
+                         "header: ends neither in '}' nor in spaces behind it");
+    }
+    BASE_TRY(ptc_json_load(text, "header", &root, err));
+    return read_entries(header, root, err);
 }
 
 /* All tensors together. */
-
-static int cmp_names(const void *a, const void *b)
-{
-    return base_str_cmp(((const struct ptc_st_entry *)a)->name,
-                        ((const struct ptc_st_entry *)b)->name);
-}
-
-static enum base_code check_names(struct ptc_st_header *header,
-                                  struct base_err *err)
-{
-    if (header->n_entries > 1) {
-        qsort(header->entries, header->n_entries, sizeof(*header->entries),
-              cmp_names);
-    }
-    for (uint32_t i = 1; i < header->n_entries; i++) {
-        if (cmp_names(&header->entries[i - 1], &header->entries[i]) == 0) {
-            return base_fail(err, BASE_BAD_INPUT, "tensor '%s': twice there",
-                             header->entries[i].name.ptr);
-        }
-    }
-    return BASE_OK;
-}
 
 /* Entries of equal offsets are empty; the name makes their order total. */
 static int cmp_entries(const void *a, const void *b)
@@ -426,25 +375,17 @@ static enum base_code parse(struct ptc_st_header *header,
                             uint64_t file_bytes,
                             struct base_err *err)
 {
-    struct ptc_json_reader r;
-
     if (json.len > PTC_ST_MAX_HEADER || file_bytes < LENGTH_BYTES ||
         json.len > file_bytes - LENGTH_BYTES) {
         return base_fail(err, BASE_BAD_INPUT,
                          "header length: %zu bytes do not fit", json.len);
     }
-    if (json.len == 0 || json.ptr[0] != '{') {
-        return base_fail(err, BASE_BAD_INPUT,
-                         "header: does not begin with '{'");
-    }
     header->arena = base_arena_create(ARENA_MAX_BYTES);
     if (header->arena == NULL) {
-        return base_fail(err, BASE_NO_MEM, "cannot allocate the header");
+        return no_mem(err);
     }
     header->data_offset = LENGTH_BYTES + json.len;
-    BASE_TRY(ptc_json_reader_init(&r, json, header->arena, err));
-    BASE_TRY(read_entries(header, &r, err));
-    BASE_TRY(check_names(header, err));
+    BASE_TRY(read_json(header, json, err));
     return check_cover(header, file_bytes - header->data_offset, err);
 }
 

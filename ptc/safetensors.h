@@ -46,13 +46,15 @@ enum base_code ptc_st_header_length(const uint8_t first8[8],
                                     struct base_err *err) BASE_MUST_CHECK;
 
 /* Read the JSON part.  Errors, each naming @origin, tensor and field:
- *   BASE_BAD_INPUT  not UTF-8, not one object, duplicate keys, deep nesting,
+ *   BASE_BAD_INPUT  not UTF-8, not one object from '{' to '}' and spaces,
+ *                   duplicate keys, deep nesting, an integer past 2^63 - 1,
  *                   unknown or missing field, wrong type, unknown dtype, more
  *                   than PTC_MAX_DIMS dims, negative or fractional numbers,
  *                   overflow, size != shape, hole, overlap, data that end
  *                   before or after the file does, a name that breaks
  *                   ptc_name_check
- *   BASE_LIMIT, BASE_NO_MEM */
+ *   BASE_LIMIT      what ptc_json_load refuses
+ *   BASE_NO_MEM */
 enum base_code ptc_st_header_parse(struct base_str json,
                                    uint64_t file_bytes,
                                    const char *origin,

@@ -2,10 +2,8 @@
 #include <inttypes.h>
 
 #include "base/num.h"
-#include "ptc/json_reader.h"
+#include "ptc/json.h"
 #include "ptc/table.h"
-
-#define ARENA_MAX_BYTES (UINT64_C(4) << 30)
 
 static void format_tensor(const struct ptc_tensor *t, struct base_buf *buf)
 {
@@ -74,8 +72,22 @@ static const char *const tensor_keys[N_TENSOR_KEYS] = {
     [KEY_SHAPE] = "shape",
 };
 
+static enum base_code
+read_dtype(const json_t *object, enum ptc_dtype *ret, struct base_err *err)
+{
+    struct base_str name;
+
+    BASE_TRY(ptc_json_get_str(object, tensor_keys[KEY_DTYPE], &name, err));
+    if (!ptc_dtype_parse(name, ret)) {
+        return base_fail(err, BASE_BAD_INPUT, "dtype: unknown dtype '%.*s'",
+                         (int)base_min_u64(name.len, 40), name.ptr);
+    }
+    return BASE_OK;
+}
+
+/* A tensor as it stands in the text. */
 struct fields {
-    struct base_str name; /* NULL until it was read */
+    struct base_str name;
     struct base_str group;
     enum ptc_dtype dtype;
     uint32_t n_dims;
@@ -83,85 +95,36 @@ struct fields {
 };
 
 static enum base_code
-read_dtype(struct ptc_json_reader *r, enum ptc_dtype *ret, struct base_err *err)
+read_fields(const json_t *object, struct fields *ret, struct base_err *err)
 {
-    struct base_str name;
-
-    BASE_TRY(ptc_json_read_str(r, &name, err));
-    if (!ptc_dtype_parse(name, ret)) {
-        return base_fail(err, BASE_BAD_INPUT, "unknown dtype '%.*s'",
-                         (int)base_min_u64(name.len, 40), name.ptr);
-    }
-    return BASE_OK;
+    BASE_TRY(ptc_json_check_type(object, JSON_OBJECT, err));
+    BASE_TRY(ptc_json_check_keys(object, tensor_keys, N_TENSOR_KEYS, err));
+    BASE_TRY(ptc_json_get_str(object, tensor_keys[KEY_NAME], &ret->name, err));
+    BASE_TRY(
+        ptc_json_get_str(object, tensor_keys[KEY_GROUP], &ret->group, err));
+    BASE_TRY(read_dtype(object, &ret->dtype, err));
+    return ptc_json_get_u64s(object, tensor_keys[KEY_SHAPE], PTC_MAX_DIMS,
+                             ret->shape, &ret->n_dims, err);
 }
 
-static enum base_code read_field(struct ptc_json_reader *r,
-                                 unsigned key,
-                                 struct fields *ret,
-                                 struct base_err *err)
-{
-    enum base_code rc = BASE_OK;
-
-    switch (key) {
-    case KEY_NAME:
-        rc = ptc_json_read_str(r, &ret->name, err);
-        break;
-    case KEY_GROUP:
-        rc = ptc_json_read_str(r, &ret->group, err);
-        break;
-    case KEY_DTYPE:
-        rc = read_dtype(r, &ret->dtype, err);
-        break;
-    default:
-        rc = ptc_json_read_u64s(r, PTC_MAX_DIMS, ret->shape, &ret->n_dims, err);
-        break;
-    }
-    return rc == BASE_OK ? rc : base_wrap(err, rc, "%s", tensor_keys[key]);
-}
-
-static enum base_code
-read_fields(struct ptc_json_reader *r, struct fields *ret, struct base_err *err)
-{
-    uint32_t seen = 0;
-    unsigned key;
-
-    BASE_TRY(ptc_json_read_enter(r, '{', err));
-    for (;;) {
-        BASE_TRY(ptc_json_read_field(r, tensor_keys, N_TENSOR_KEYS, &seen, &key,
-                                     err));
-        if (key == N_TENSOR_KEYS) {
-            break;
-        }
-        BASE_TRY(read_field(r, key, ret, err));
-    }
-    for (key = 0; key < N_TENSOR_KEYS; key++) {
-        if ((seen & UINT32_C(1) << key) == 0) {
-            return base_fail(err, BASE_BAD_INPUT, "%s: missing",
-                             tensor_keys[key]);
-        }
-    }
-    return BASE_OK;
-}
-
-static enum base_code read_tensors(struct ptc_json_reader *r,
+static enum base_code read_tensors(const json_t *array,
                                    struct ptc_table_builder *builder,
                                    struct base_err *err)
 {
-    BASE_TRY(ptc_json_read_enter(r, '[', err));
-    for (size_t i = 0;; i++) {
-        struct fields f = {.name = {NULL, 0}};
-        bool has_item;
-        enum base_code rc;
+    size_t i;
+    const json_t *item;
 
-        BASE_TRY(ptc_json_read_item(r, &has_item, err));
-        if (!has_item) {
-            return BASE_OK;
-        }
-        rc = read_fields(r, &f, err);
-        if (rc != BASE_OK && f.name.ptr != NULL) {
-            return base_wrap(err, rc, "tensor '%.*s'",
-                             (int)base_min_u64(f.name.len, PTC_NAME_MAX),
-                             f.name.ptr);
+    json_array_foreach(array, i, item)
+    {
+        const json_t *name = json_object_get(item, tensor_keys[KEY_NAME]);
+        struct fields f;
+        enum base_code rc = read_fields(item, &f, err);
+
+        if (rc != BASE_OK && json_is_string(name)) {
+            return base_wrap(
+                err, rc, "tensor '%.*s'",
+                (int)base_min_u64(ptc_json_str(name).len, PTC_NAME_MAX),
+                ptc_json_str(name).ptr);
         }
         if (rc != BASE_OK) {
             return base_wrap(err, rc, "tensors: entry %zu", i);
@@ -169,52 +132,57 @@ static enum base_code read_tensors(struct ptc_json_reader *r,
         BASE_TRY(ptc_table_add(builder, f.name, f.group, f.dtype, f.n_dims,
                                f.shape, err));
     }
+    return BASE_OK;
 }
 
-static enum base_code read_ties(struct ptc_json_reader *r,
+static enum base_code read_ties(json_t *object,
                                 struct ptc_table_builder *builder,
                                 struct base_err *err)
 {
-    BASE_TRY(ptc_json_read_enter(r, '{', err));
-    for (;;) {
-        struct base_str name;
-        struct base_str target;
-        bool has_key;
+    const char *key;
+    size_t key_len;
+    json_t *value;
 
-        BASE_TRY(ptc_json_read_key(r, &has_key, &name, err));
-        if (!has_key) {
-            return BASE_OK;
+    json_object_keylen_foreach(object, key, key_len, value)
+    {
+        enum base_code rc = ptc_json_check_type(value, JSON_STRING, err);
+
+        if (rc != BASE_OK) {
+            return base_wrap(err, rc, "tie '%.*s'",
+                             (int)base_min_u64(key_len, PTC_NAME_MAX), key);
         }
-        BASE_TRY(ptc_json_read_str(r, &target, err));
-        BASE_TRY(ptc_table_add_tie(builder, name, target, err));
+        BASE_TRY(ptc_table_add_tie(builder, (struct base_str){key, key_len},
+                                   ptc_json_str(value), err));
     }
+    return BASE_OK;
 }
 
-static enum base_code read_objects(struct ptc_json_reader *r,
+static enum base_code read_objects(json_t *object,
                                    struct ptc_table_builder *builder,
                                    struct base_err *err)
 {
-    BASE_TRY(ptc_json_read_enter(r, '{', err));
-    for (;;) {
-        struct base_str name;
-        struct base_str kind;
-        bool is_per_rank;
-        bool has_key;
+    const char *key;
+    size_t key_len;
+    json_t *value;
 
-        BASE_TRY(ptc_json_read_key(r, &has_key, &name, err));
-        if (!has_key) {
-            return BASE_OK;
+    json_object_keylen_foreach(object, key, key_len, value)
+    {
+        struct base_str kind = {"", 0};
+        bool is_per_rank;
+
+        if (json_is_string(value)) {
+            kind = ptc_json_str(value);
         }
-        BASE_TRY(ptc_json_read_str(r, &kind, err));
         is_per_rank = base_str_eq(kind, BASE_STR("rank"));
         if (!is_per_rank && !base_str_eq(kind, BASE_STR("job"))) {
             return base_fail(err, BASE_BAD_INPUT,
                              "object '%.*s': expected \"rank\" or \"job\"",
-                             (int)base_min_u64(name.len, PTC_NAME_MAX),
-                             name.ptr);
+                             (int)base_min_u64(key_len, PTC_NAME_MAX), key);
         }
-        BASE_TRY(ptc_table_add_object(builder, name, is_per_rank, err));
+        BASE_TRY(ptc_table_add_object(builder, (struct base_str){key, key_len},
+                                      is_per_rank, err));
     }
+    return BASE_OK;
 }
 
 enum { KEY_VERSION, KEY_TENSORS, KEY_TIES, KEY_OBJECTS, N_TABLE_KEYS };
@@ -225,71 +193,71 @@ static const char *const table_keys[N_TABLE_KEYS] = {
     [KEY_OBJECTS] = "objects",
 };
 
-static enum base_code read_version(struct ptc_json_reader *r,
-                                   struct base_err *err)
+/* The version first: what else a later one has is not for us to judge. */
+static enum base_code check_head(const json_t *root, struct base_err *err)
 {
+    const char *key = table_keys[KEY_VERSION];
     uint64_t version;
 
-    BASE_TRY(ptc_json_read_u64(r, &version, err));
-    if (version != 1) {
-        return base_fail(err, BASE_UNSUPPORTED,
-                         "version %" PRIu64 " is not known, only 1 is",
-                         version);
+    if (json_object_get(root, key) != NULL) {
+        BASE_TRY(ptc_json_get_u64(root, key, &version, err));
+        if (version != 1) {
+            return base_fail(err, BASE_UNSUPPORTED,
+                             "%s: version %" PRIu64 " is not known, only 1 is",
+                             key, version);
+        }
     }
-    return BASE_OK;
+    BASE_TRY(ptc_json_check_keys(root, table_keys, N_TABLE_KEYS, err));
+    return ptc_json_get_u64(root, key, &version, err); /* is it there? */
 }
 
-static enum base_code read_part(struct ptc_json_reader *r,
-                                unsigned key,
+/* ties or objects, which may be left out: *ret is NULL then. */
+static enum base_code get_optional(const json_t *root,
+                                   unsigned key,
+                                   json_t **ret,
+                                   struct base_err *err)
+{
+    *ret = NULL;
+    return json_object_get(root, table_keys[key]) == NULL
+               ? BASE_OK
+               : ptc_json_get(root, table_keys[key], JSON_OBJECT, ret, err);
+}
+
+static enum base_code read_parts(const json_t *root,
+                                 struct ptc_table_builder *builder,
+                                 struct base_err *err)
+{
+    json_t *tensors;
+    json_t *ties;
+    json_t *objects;
+    enum base_code rc;
+
+    BASE_TRY(check_head(root, err));
+    BASE_TRY(
+        ptc_json_get(root, table_keys[KEY_TENSORS], JSON_ARRAY, &tensors, err));
+    BASE_TRY(get_optional(root, KEY_TIES, &ties, err));
+    BASE_TRY(get_optional(root, KEY_OBJECTS, &objects, err));
+    BASE_TRY(read_tensors(tensors, builder, err)); /* names the tensor itself */
+    rc = read_ties(ties, builder, err);
+    if (rc != BASE_OK) {
+        return base_wrap(err, rc, "%s", table_keys[KEY_TIES]);
+    }
+    rc = read_objects(objects, builder, err);
+    return rc == BASE_OK ? rc
+                         : base_wrap(err, rc, "%s", table_keys[KEY_OBJECTS]);
+}
+
+static enum base_code read_text(struct base_str text,
+                                const char *origin,
                                 struct ptc_table_builder *builder,
                                 struct base_err *err)
 {
+    PTC_JSON_AUTO root = NULL;
     enum base_code rc;
 
-    switch (key) {
-    case KEY_VERSION:
-        rc = read_version(r, err);
-        break;
-    case KEY_TENSORS:
-        return read_tensors(r, builder, err); /* names the tensor itself */
-    case KEY_TIES:
-        rc = read_ties(r, builder, err);
-        break;
-    default:
-        rc = read_objects(r, builder, err);
-        break;
-    }
-    return rc == BASE_OK ? rc : base_wrap(err, rc, "%s", table_keys[key]);
-}
-
-static enum base_code read_table(struct ptc_json_reader *r,
-                                 struct ptc_table **ret,
-                                 struct base_err *err)
-{
-    BASE_AUTO(ptc_table_builder) builder = ptc_table_builder_create();
-    uint32_t seen = 0;
-    unsigned key;
-
-    if (builder == NULL) {
-        return base_fail(err, BASE_NO_MEM, "cannot allocate a tensor table");
-    }
-    BASE_TRY(ptc_json_read_enter(r, '{', err));
-    for (;;) {
-        BASE_TRY(
-            ptc_json_read_field(r, table_keys, N_TABLE_KEYS, &seen, &key, err));
-        if (key == N_TABLE_KEYS) {
-            break;
-        }
-        BASE_TRY(read_part(r, key, builder, err));
-    }
-    for (key = 0; key <= KEY_TENSORS; key++) { /* the others may be left out */
-        if ((seen & UINT32_C(1) << key) == 0) {
-            return base_fail(err, BASE_BAD_INPUT, "%s: missing",
-                             table_keys[key]);
-        }
-    }
-    BASE_TRY(ptc_json_read_end(r, err));
-    return ptc_table_finish(builder, ret, err);
+    BASE_TRY(ptc_json_load(text, origin, &root, err));
+    rc = read_parts(root, builder, err);
+    return rc == BASE_OK ? rc : base_wrap(err, rc, "%s", origin);
 }
 
 enum base_code ptc_table_parse(struct base_str text,
@@ -297,17 +265,14 @@ enum base_code ptc_table_parse(struct base_str text,
                                struct ptc_table **ret,
                                struct base_err *err)
 {
-    BASE_AUTO(base_arena) arena = base_arena_create(ARENA_MAX_BYTES);
-    struct ptc_json_reader r;
+    BASE_AUTO(ptc_table_builder) builder = ptc_table_builder_create();
     enum base_code rc;
 
-    if (arena == NULL) {
+    if (builder == NULL) {
         return base_fail(err, BASE_NO_MEM, "%s: cannot allocate a tensor table",
                          origin);
     }
-    rc = ptc_json_reader_init(&r, text, arena, err);
-    if (rc == BASE_OK) {
-        rc = read_table(&r, ret, err);
-    }
+    BASE_TRY(read_text(text, origin, builder, err)); /* its tree is freed */
+    rc = ptc_table_finish(builder, ret, err);
     return rc == BASE_OK ? rc : base_wrap(err, rc, "%s", origin);
 }

@@ -61,7 +61,7 @@ static void test_bad_infos_are_refused_with_the_place(void **state)
         {"{\"a\":{\"saved_offsets\":[1,1,1,1,1,1,1,1,1]}}",
          "9 numbers, at most 8"},
         {"{\"a/\":{\"saved_offsets\":[]}}", "the name has a '/'"},
-        {"{\"a\":{\"saved_offsets\":[]},\"a\":{}}", "duplicate object key"},
+        {"{\"a\":{\"saved_offsets\":[]},\"a\":{}}", "key 'a' twice"},
     };
 
     (void)state;

@@ -90,7 +90,7 @@ static void test_bad_indexes_are_refused_with_the_place(void **state)
         {"{\"weight_map\":{\"a/b\":\"x.safetensors\"}}",
          "weight_map: tensor 'a/b': the name has a '/'"},
         {"{\"weight_map\":{\"a\":\"x.safetensors\",\"a\":\"x.safetensors\"}}",
-         "duplicate object key"},
+         "key 'a' twice"},
         {"{\"metadata\":{\"total_size\":-1},\"weight_map\":{}}",
          "metadata: total_size: -1 is negative"},
         {"{\"metadata\":{\"total_size\":1.5},\"weight_map\":{}}",

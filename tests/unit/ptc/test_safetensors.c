@@ -1,6 +1,7 @@
 #include "ptc/safetensors.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "tests/unit/unit.h"
 
@@ -72,20 +73,23 @@ static void test_bad_headers_are_refused_with_the_place(void **state)
         {"", 0, "does not begin with '{'"},
         {" {}", 0, "does not begin with '{'"},
         {"[]", 0, "does not begin with '{'"},
-        {"{", 0, "line 1, column 2: expected a string, got the end"},
-        {"{}x", 0, "expected the end"},
-        {"{\"a\":" E("F32", "1", "0,4"), 4, "expected ',' or '}'"},
-        {"{\"a\":" E("F32", "1", "0,4") ",}", 4, "expected a string"},
-        {"{\"a\xff\":1}", 0, "not UTF-8"},
+        {"{", 0, "ends neither in '}' nor in spaces"},
+        {"{}x", 0, "ends neither in '}' nor in spaces"},
+        {"{}\n", 0, "ends neither in '}' nor in spaces"},
+        {"{} {}", 0, "header: JSON, line 1, column 4: end of file expected"},
+        {"{\"a\":" E("F32", "1", "0,4"), 4,
+         "line 1, column 53: 'a': '}' expected"},
+        {"{\"a\":" E("F32", "1", "0,4") ",}", 4, "string or '}' expected"},
+        {"{\"a\xff\":1}", 0, "header: JSON is not UTF-8"},
         {"{\"a\\u0000\":1}", 0, "NUL character"},
-        {"{\"a\\ud800\":1}", 0, "a surrogate without its pair"},
-        {"{\"a\\ud800\\u0041\":1}", 0, "a surrogate without its pair"},
-        {"{\"a\\x\":1}", 0, "an unknown escape"},
-        {"{\"a\\u12\":1}", 0, "four hexadecimal digits"},
-        {"{\"a\nb\":1}", 0, "line 1, column 4: a string has a control"},
-        {"{\"a\":1}", 0, "tensor 'a': line 1, column 6: expected an object"},
+        {"{\"a\\ud800\":1}", 0, "invalid Unicode"},
+        {"{\"a\\ud800\\u0041\":1}", 0, "invalid Unicode"},
+        {"{\"a\\x\":1}", 0, "invalid escape"},
+        {"{\"a\\u12\":1}", 0, "invalid escape"},
+        {"{\"a\nb\":1}", 0, "line 1, column 3: unexpected newline"},
+        {"{\"a\":1}", 0, "tensor 'a': expected an object, got an integer"},
         {"{\"a\":[[[[[[]]]]]]}", 0,
-         "tensor 'a': line 1, column 6: expected an"},
+         "tensor 'a': expected an object, got an array"},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1]}}", 4,
          "tensor 'a': data_offsets: missing"},
         {"{\"a\":{\"shape\":[1],\"data_offsets\":[0,4]}}", 4,
@@ -93,30 +97,39 @@ static void test_bad_headers_are_refused_with_the_place(void **state)
         {"{\"a\":{\"dtype\":\"F32\",\"data_offsets\":[0,4]}}", 4,
          "tensor 'a': shape: missing"},
         {"{\"a\":{\"dtype\":\"F32\",\"dtype\":\"F32\"}}", 4,
-         "tensor 'a': key 'dtype' twice"},
+         "line 1, column 27: 'a': key 'dtype' twice"},
         {"{\"a\":{\"stride\":[1]}}", 0, "tensor 'a': unknown key 'stride'"},
         {"{\"a\":{\"dtyp\":1}}", 0, "did you mean 'dtype'?"},
         {"{\"a\":" E("F33", "1", "0,4") "}", 4,
          "tensor 'a': dtype: unknown dtype 'F33'"},
         {"{\"a\":{\"dtype\":32}}", 4,
-         "tensor 'a': dtype: line 1, column 15: expected a string"},
+         "tensor 'a': dtype: expected a string, got an integer"},
         {"{\"a\":" E("F32", "-1", "0,4") "}", 4,
-         "tensor 'a': shape: line 1, column 30: a negative number"},
-        {"{\"a\":" E("F32", "1.0", "0,4") "}", 4, "got a fraction"},
-        {"{\"a\":" E("F32", "1e0", "0,4") "}", 4, "got a fraction"},
-        {"{\"a\":" E("F32", "01", "0,4") "}", 4, "a leading zero"},
+         "tensor 'a': shape: -1 is negative"},
+        {"{\"a\":" E("F32", "1.0", "0,4") "}", 4,
+         "tensor 'a': shape: expected an integer, got a fraction"},
+        {"{\"a\":" E("F32", "1e0", "0,4") "}", 4,
+         "tensor 'a': shape: expected an integer, got a fraction"},
+        {"{\"a\":" E("F32", "01", "0,4") "}", 4, "'a': 'shape': invalid token"},
         {"{\"a\":" E("F32", "18446744073709551616", "0,4") "}", 4,
-         "past 2^64 - 1"},
-        {"{\"a\":" E("F32", "\\\"1\\\"", "0,4") "}", 4, "expected an integer"},
+         "header: JSON, line 1, column 49: 'a': 'shape': too big integer"},
+        {"{\"a\":" E("F32", "9223372036854775808", "0,4") "}", 4,
+         "too big integer"},
+        {"{\"a\":" E("F32", "-9223372036854775809", "0,4") "}", 4,
+         "too big negative integer"},
+        {"{\"a\":" E("F32", "1e999", "0,4") "}", 4, "real number overflow"},
+        {"{\"a\":" E("F32", "\"1\"", "0,4") "}", 4,
+         "tensor 'a': shape: expected an integer, got a string"},
         {"{\"a\":" E("F32", "4294967296,4294967296", "0,4") "}", 4,
          "tensor 'a': shape: the number of elements overflows"},
-        {"{\"a\":" E("F32", "18446744073709551615", "0,4") "}", 4,
-         "tensor 'a': shape: 18446744073709551615 elements of F32 overflow"},
+        {"{\"a\":" E("F32", "9223372036854775807", "0,4") "}", 4,
+         "tensor 'a': shape: 9223372036854775807 elements of F32 overflow"},
         {"{\"a\":" E("F4", "3", "0,1") "}", 1, "no whole number of bytes"},
         {"{\"a\":" E("U8", "1,1,1,1,1,1,1,1,1", "0,1") "}", 1,
-         "tensor 'a': shape: more than 8 numbers"},
+         "tensor 'a': shape: 9 numbers, at most 8"},
         {"{\"a\":" E("F32", "1", "0") "}", 4, "expected two numbers, got 1"},
-        {"{\"a\":" E("F32", "1", "0,4,8") "}", 4, "more than 2 numbers"},
+        {"{\"a\":" E("F32", "1", "0,4,8") "}", 4,
+         "data_offsets: 3 numbers, at most 2"},
         {"{\"a\":" E("F32", "1", "4,0") "}", 4,
          "tensor 'a': data_offsets: [4, 0] ends before it begins"},
         {"{\"a\":" E("F32", "1", "0,8") "}", 8,
@@ -131,16 +144,18 @@ static void test_bad_headers_are_refused_with_the_place(void **state)
         {"{\"a\":" E("F32", "1", "0,4") ",\"b\":" E("F32", "1", "0,4") "}", 4,
          "(overlap)"},
         {"{\"a\":" E("F32", "1", "0,4") ",\"a\":" E("F32", "1", "4,8") "}", 8,
-         "tensor 'a': twice there"},
+         "header: JSON, line 1, column 57: key 'a' twice"},
         {"{\"a\":" E("F32", "1", "0,4") "}", 3, "(truncated)"},
         {"{\"a\":" E("F32", "1", "0,4") "}", 5, "(bytes left over)"},
         {"{}", 1, "(bytes left over)"},
         {"{\"x/y\":" E("F32", "1", "0,4") "}", 4, "the name has a '/'"},
         {"{\"\":" E("F32", "1", "0,4") "}", 4, "the name is empty"},
         {"{\"__metadata__\":null}", 0,
-         "__metadata__: line 1, column 17: expec"},
-        {"{\"__metadata__\":{\"k\":1}}", 0, "__metadata__: key 'k': line 1"},
-        {"{\"__metadata__\":{\"k\":\"\",\"k\":\"\"}}", 0, "key 'k' twice"},
+         "__metadata__: expected an object, got null"},
+        {"{\"__metadata__\":{\"k\":1}}", 0,
+         "__metadata__: key 'k': expected a string"},
+        {"{\"__metadata__\":{\"k\":\"\",\"\\u006b\":\"\"}}", 0,
+         "line 1, column 32: '__metadata__': key 'k' twice"},
         {"{\"__metadata__\":{},\"__metadata__\":{}}", 0,
          "key '__metadata__' twice"},
     };
@@ -158,6 +173,38 @@ static void test_bad_headers_are_refused_with_the_place(void **state)
             fail_msg("case %zu: %s", i, err.text);
         }
         assert_null(header);
+    }
+}
+
+static void test_headers_that_would_fill_memory_are_refused(void **state)
+{
+    static const struct {
+        const char *item;
+        size_t n; /* a few more than 1 GiB holds */
+    } cases[] = {
+        {"0,", 20000000},    {"[],", 7200000},       {"{},", 4500000},
+        {"\"\",", 10500000}, {"{\"\":0},", 2700000},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < N_ITEMS(cases); i++) {
+        size_t item_len = strlen(cases[i].item);
+        size_t len = cases[i].n * item_len + 8;
+        char *json = malloc(len);
+        BASE_AUTO(ptc_st_header) header = NULL;
+        struct base_err err = {0};
+
+        assert_non_null(json);
+        memcpy(json, "{\"a\":[0,", 8);
+        for (size_t k = 0; k < cases[i].n; k++) {
+            memcpy(json + 8 + k * item_len, cases[i].item, item_len);
+        }
+        memcpy(json + len - 2, "]}", 2);
+        assert_int_equal(ptc_st_header_parse((struct base_str){json, len},
+                                             8 + len, "f", &header, &err),
+                         BASE_LIMIT);
+        assert_non_null(strstr(err.text, "f: header: JSON with values of "));
+        free(json);
     }
 }
 
@@ -267,6 +314,7 @@ int main(void)
         cmocka_unit_test(test_entries_stand_by_offset_whatever_the_names),
         cmocka_unit_test(test_a_header_without_tensors_is_good),
         cmocka_unit_test(test_bad_headers_are_refused_with_the_place),
+        cmocka_unit_test(test_headers_that_would_fill_memory_are_refused),
         cmocka_unit_test(test_length_is_checked_against_file_and_limit),
         cmocka_unit_test(test_written_bytes_are_golden_and_read_back),
         cmocka_unit_test(test_data_begin_aligned_for_every_header_length),
