@@ -228,6 +228,25 @@ base_dir_remove(int dir_fd, const char *path, struct base_err *err)
     return tree_remove(dir_fd, path, 0, err);
 }
 
+/* The same for a directory where the file system knows no RENAME_NOREPLACE
+ * (NFS): claim @to by making it, then rename over it, which only an empty
+ * directory allows.  0, or -1 and errno. */
+static int rename_over_new(int dir_fd, const char *from, const char *to)
+{
+    int errnum;
+
+    if (mkdirat(dir_fd, to, 0700) < 0) {
+        return -1;
+    }
+    if (renameat(dir_fd, from, dir_fd, to) == 0) {
+        return 0;
+    }
+    errnum = errno;
+    (void)unlinkat(dir_fd, to, AT_REMOVEDIR); /* stays if it is not empty */
+    errno = errnum;
+    return -1;
+}
+
 enum base_code base_rename_new(int dir_fd,
                                const char *from,
                                const char *to,
@@ -238,7 +257,8 @@ enum base_code base_rename_new(int dir_fd,
     if (code != BASE_OK) {
         return base_wrap(err, code, "%s: cannot rename to %s", from, to);
     }
-    if (renameat2(dir_fd, from, dir_fd, to, RENAME_NOREPLACE) < 0) {
+    if (renameat2(dir_fd, from, dir_fd, to, RENAME_NOREPLACE) < 0 &&
+        (errno != EINVAL || rename_over_new(dir_fd, from, to) < 0)) {
         return base_fail_errno(err, errno, "%s: cannot rename to %s", from, to);
     }
     return BASE_OK;

@@ -36,7 +36,8 @@ enum base_code base_dir_remove(int dir_fd,
                                const char *path,
                                struct base_err *err) BASE_MUST_CHECK;
 
-/* Rename, refusing an existing @to (renameat2 RENAME_NOREPLACE).
+/* Rename, refusing an existing @to (renameat2 RENAME_NOREPLACE; on a file system
+ * without it only directories can be renamed so).
  * Errors: BASE_EXISTS, BASE_IO, BASE_DENIED */
 enum base_code base_rename_new(int dir_fd,
                                const char *from,

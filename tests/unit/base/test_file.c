@@ -1,5 +1,6 @@
 #include "base/file.h"
 
+#include <errno.h>
 #include <sys/stat.h>
 
 #include "base/fault.h"
@@ -115,6 +116,42 @@ static void test_rename_refuses_an_existing_target(void **state)
     assert_ok(base_fault_init(&err), &err);
 }
 
+/* As on a file system that knows no flags (NFS). */
+static bool has_no_flags;
+int __real_renameat2(
+    int from_fd, const char *from, int to_fd, const char *to, unsigned flags);
+int __wrap_renameat2(
+    int from_fd, const char *from, int to_fd, const char *to, unsigned flags);
+
+int __wrap_renameat2(
+    int from_fd, const char *from, int to_fd, const char *to, unsigned flags)
+{
+    if (has_no_flags && flags != 0) {
+        errno = EINVAL;
+        return -1;
+    }
+    return __real_renameat2(from_fd, from, to_fd, to, flags);
+}
+
+static void test_rename_of_a_directory_needs_no_flags(void **state)
+{
+    const struct tmp_dir *dir = *state;
+    struct base_err err;
+    struct stat st;
+
+    has_no_flags = true;
+    assert_int_equal(mkdirat(dir->fd, "p", 0700), 0);
+    write_file(dir->fd, "p/f", "");
+    assert_int_equal(mkdirat(dir->fd, "q", 0700), 0);
+    assert_int_equal(base_rename_new(dir->fd, "p", "q", &err), BASE_EXISTS);
+    assert_int_equal(fstatat(dir->fd, "p/f", &st, 0), 0);
+    assert_ok(base_rename_new(dir->fd, "p", "r", &err), &err);
+    assert_int_equal(fstatat(dir->fd, "r/f", &st, 0), 0);
+    assert_int_equal(base_rename_new(dir->fd, "p", "s", &err), BASE_NOT_FOUND);
+    assert_int_equal(fstatat(dir->fd, "s", &st, 0), -1);
+    has_no_flags = false;
+}
+
 static void test_path_is_formatted(void **state)
 {
     BASE_AUTO_MEM char *path = base_path("ranks/%03d/%s", 7, "x");
@@ -132,6 +169,7 @@ int main(void)
         tmp_dir_test(test_list_is_sorted_and_bounded),
         tmp_dir_test(test_remove_takes_a_tree_but_follows_no_link),
         tmp_dir_test(test_rename_refuses_an_existing_target),
+        tmp_dir_test(test_rename_of_a_directory_needs_no_flags),
         cmocka_unit_test(test_path_is_formatted),
     };
 
