@@ -216,7 +216,8 @@ static bool tree_add_level(struct ptc_pieces *pieces,
     uint64_t n_above = base_ceil_div(n, FANOUT);
     size_t need = pieces->tree.n + n_above * 2 * n_dims;
 
-    if (!base_vec_reserve(&pieces->tree, need)) {
+    /* One more: a level of scalars has no words, but a place. */
+    if (!base_vec_reserve(&pieces->tree, need + 1)) {
         return false;
     }
     for (uint64_t i = 0; i < n_above; i++) {

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/num.h"
 #include "ptc/planner.h"
 
 #define MAX_MOVES (1u << 28)
@@ -415,7 +416,12 @@ static enum base_code cover_tensor(struct work *w,
         return ptc_planner_no_mem(err);
     }
     bound = bytes_of(tensor, ptc_boxes_elems(&w->rest));
-    totals->needed_bytes += needed;
+    /* Every other sum over hosts is of a part of what is needed. */
+    if (!base_add_u64(totals->needed_bytes, needed, &totals->needed_bytes) ||
+        totals->needed_bytes > INT64_MAX) {
+        return base_fail(err, BASE_LIMIT,
+                         "all hosts together need 2^63 bytes or more");
+    }
     totals->bound_bytes += bound;
     if (totals->needed != NULL) {
         totals->needed[w->host] += needed;

@@ -112,6 +112,7 @@ struct ptc_plan_totals {
     uint64_t *held; /* all that a host's holdings have */
     uint64_t *bound;
 };
+/* Errors: BASE_LIMIT (needed_bytes would be 2^63 or more), BASE_NO_MEM */
 enum base_code ptc_plan_sum(const struct ptc_planner *planner,
                             const struct ptc_plan *plan,
                             struct ptc_plan_totals *totals,
