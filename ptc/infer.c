@@ -472,9 +472,7 @@ static enum base_code infer_prepare(struct infer *in)
 {
     uint32_t n_ranks = in->spec->meshes[0].n_ranks;
 
-    /* Globs are compiled into a few atoms per byte of their patterns. */
-    in->arena = base_arena_create((size_t)PTC_SPEC_MAX_BYTES * 64 +
-                                  (size_t)n_ranks * 16);
+    in->arena = base_arena_create(PTC_SPEC_MAX_BYTES + (size_t)n_ranks * 16);
     if (in->arena == NULL) {
         return base_fail(in->err, BASE_NO_MEM, "no memory for rules");
     }
@@ -488,8 +486,7 @@ static enum base_code infer_prepare(struct infer *in)
         return base_fail(in->err, BASE_NO_MEM, "no memory for rules");
     }
     for (uint32_t i = 0; i < in->spec->n_rules; i++) {
-        BASE_TRY(ptc_glob_compile(in->arena, in->spec->rules[i].match,
-                                  &in->globs[i], in->err));
+        in->globs[i] = ptc_glob_of(in->spec->rules[i].match);
     }
     return BASE_OK;
 }

@@ -307,8 +307,7 @@ enum base_code ptc_layout_flatten(struct ptc_layout *layout,
             return no_mem(err);
         }
         for (uint32_t i = 0; i < spec->flats[f].n_order; i++) {
-            BASE_TRY(ptc_glob_compile(arena, spec->flats[f].order[i],
-                                      &globs[f][i], err));
+            globs[f][i] = ptc_glob_of(spec->flats[f].order[i]);
         }
     }
     BASE_TRY(entries_make(layout, choices, globs, &entries, &n, err));

@@ -238,7 +238,7 @@ rules_compile(struct chooser *c, struct base_arena *arena, struct base_err *err)
     for (uint32_t r = 0; r < n; r++) {
         struct base_str match = c->spec->rules[r].match;
 
-        BASE_TRY(ptc_glob_compile(arena, match, &c->globs[r], err));
+        c->globs[r] = ptc_glob_of(match);
         if (is_optim(match)) {
             c->optim[c->n_optim++] = r;
         } else {

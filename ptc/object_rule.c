@@ -4,26 +4,18 @@
 #include "ptc/glob.h"
 #include "ptc/layout.h"
 
-/* The first entry of @spec for @object in *ret, NULL when there is none. */
-static enum base_code entry_find(const struct ptc_spec *spec,
-                                 struct base_str object,
-                                 const struct ptc_object_rule **ret,
-                                 struct base_err *err)
+/* The first entry of @spec for @object, NULL when there is none. */
+static const struct ptc_object_rule *entry_find(const struct ptc_spec *spec,
+                                                struct base_str object)
 {
-    *ret = NULL;
-    for (uint32_t i = 0; *ret == NULL && i < spec->n_objects; i++) {
-        BASE_AUTO(base_arena) arena = base_arena_create(1 << 20);
-        struct ptc_glob glob;
+    for (uint32_t i = 0; i < spec->n_objects; i++) {
+        struct ptc_glob glob = ptc_glob_of(spec->objects[i].name);
 
-        if (arena == NULL) {
-            return base_fail(err, BASE_NO_MEM, "no memory to match objects");
-        }
-        BASE_TRY(ptc_glob_compile(arena, spec->objects[i].name, &glob, err));
         if (ptc_glob_matches(&glob, object)) {
-            *ret = &spec->objects[i];
+            return &spec->objects[i];
         }
     }
-    return BASE_OK;
+    return NULL;
 }
 
 /* Does an object under @entry vary over @axis? */
@@ -89,9 +81,9 @@ enum base_code ptc_object_source(const struct ptc_layout *from,
     uint32_t target_coords[PTC_MAX_AXES];
     bool is_dropped = false;
 
-    BASE_TRY(entry_find(ptc_layout_spec(to), object, &entry, err));
+    entry = entry_find(ptc_layout_spec(to), object);
     if (entry == NULL) {
-        BASE_TRY(entry_find(ptc_layout_spec(from), object, &entry, err));
+        entry = entry_find(ptc_layout_spec(from), object);
     }
     ptc_mesh_coords(target, rank, target_coords);
     for (uint32_t a = 0; a < target->n_axes; a++) {
