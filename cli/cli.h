@@ -1,8 +1,9 @@
 /* What the verbs of `retile` share: their table, exit codes, how an error is
  * told, progress on a terminal.
  *
- * A verb is a function that returns an exit code; it owns stdout.  One thread,
- * but for progress, which any one thread at a time may call. */
+ * A verb is a function that returns an exit code; it owns stdout, and main()
+ * flushes it.  One thread, but for progress, which any one thread at a time may
+ * call. */
 #ifndef CLI_CLI_H
 #define CLI_CLI_H
 
@@ -52,9 +53,13 @@ bool cli_parse(const struct base_command *command,
                int *ret_n_args,
                enum cli_exit *ret_exit);
 
-/* Print one JSON document on stdout, taking @json (NULL: out of memory).
- * Returns CLI_DONE, or tells what failed. */
+/* Print one JSON document on stdout, taking @json (NULL: out of memory, which
+ * is told).  main() tells when stdout cannot be written. */
 enum cli_exit cli_print_json(const char *verb, json_t *json);
+
+/* @text as a JSON string.  When it is not UTF-8 (a path, an error's text), all
+ * that is not ASCII is shown as '?'.  NULL: out of memory. */
+json_t *cli_json_text(const char *text);
 
 /* A progress bar on stderr when that is a terminal; silent otherwise. */
 struct cli_progress {

@@ -156,21 +156,34 @@ static enum base_code make_tmp(struct run *run, struct base_err *err)
         BASE_AUTO_FD fd = -1;
         struct stat opened;
         struct stat named;
+        bool is_new = mkdirat(run->parent_fd, run->tmp, 0777) == 0;
 
-        if (mkdirat(run->parent_fd, run->tmp, 0777) != 0 && errno != EEXIST) {
+        if (!is_new && errno != EEXIST) {
             return base_fail_errno(err, errno, "%s/%s: cannot make it",
                                    run->parent, run->tmp);
         }
         fd = openat(run->parent_fd, run->tmp,
                     O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0 && errno == ENOENT) {
+            continue; /* its maker ended meanwhile */
+        }
         if (fd < 0) {
-            return base_fail_errno(err, errno, "%s/%s: cannot open it",
+            int errnum = errno;
+
+            if (is_new) { /* a umask that forbids to open what one makes */
+                (void)unlinkat(run->parent_fd, run->tmp, AT_REMOVEDIR);
+            }
+            return base_fail_errno(err, errnum, "%s/%s: cannot open it",
                                    run->parent, run->tmp);
         }
         if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-            return base_fail(err, BASE_EXISTS,
-                             "%s/%s: another convert to this DST is running",
-                             run->parent, run->tmp);
+            return errno == EWOULDBLOCK
+                       ? base_fail(err, BASE_EXISTS,
+                                   "%s/%s: another convert to this DST is "
+                                   "running",
+                                   run->parent, run->tmp)
+                       : base_fail_errno(err, errno, "%s/%s: cannot lock it",
+                                         run->parent, run->tmp);
         }
         /* Ours now, unless its maker removed or renamed it meanwhile. */
         if (fstat(fd, &opened) == 0 &&
@@ -297,25 +310,31 @@ make_node(struct run *run, uint32_t idx, struct base_err *err)
 }
 
 /* Every file of the tree is open at once while data are copied. */
-static enum base_code raise_fd_limit(uint32_t n_nodes, struct base_err *err)
+static enum base_code raise_fd_limit(const struct store_tree *tree,
+                                     struct base_err *err)
 {
     struct rlimit limit;
+    uint32_t n_files = 0;
+
+    for (uint32_t i = 0; i < store_tree_n_nodes(tree); i++) {
+        n_files += store_tree_node(tree, i)->kind == STORE_NODE_FILE;
+    }
 
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
         return BASE_OK; /* opening will tell */
     }
     limit.rlim_cur = limit.rlim_max;
     (void)setrlimit(RLIMIT_NOFILE, &limit); /* as far as it goes */
-    if (n_nodes > limit.rlim_max) {
+    if (n_files >= limit.rlim_max) {
         return base_fail(err, BASE_LIMIT,
                          "DST has %u files, but only %llu may "
                          "be open at once; raise `ulimit -n`",
-                         n_nodes, (unsigned long long)limit.rlim_max);
+                         n_files, (unsigned long long)limit.rlim_max);
     }
     return BASE_OK;
 }
 
-/* Refuse before the first byte what cannot fit. */
+/* Refuse before the first tensor what cannot fit. */
 static enum base_code check_space(const struct run *run, struct base_err *err)
 {
     struct statvfs fs;
@@ -327,8 +346,8 @@ static enum base_code check_space(const struct run *run, struct base_err *err)
     for (uint32_t i = 0; i < run->n_files; i++) {
         need_bytes += ptc_file_n_bytes(run->shown[i]);
     }
-    if (fstatvfs(run->tmp_fd, &fs) != 0) {
-        return BASE_OK; /* writing will tell */
+    if (fstatvfs(run->tmp_fd, &fs) != 0 || fs.f_blocks == 0) {
+        return BASE_OK; /* not told; writing will tell */
     }
     free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
     if (need_bytes > free_bytes) {
@@ -343,7 +362,7 @@ static enum base_code make_files(struct run *run, struct base_err *err)
 {
     uint32_t n_nodes = store_tree_n_nodes(run->tree);
 
-    BASE_TRY(raise_fd_limit(n_nodes, err));
+    BASE_TRY(raise_fd_limit(run->tree, err));
     run->files = calloc(n_nodes, sizeof(*run->files));
     run->shown = calloc(n_nodes, sizeof(struct ptc_file *));
     run->labels = calloc(n_nodes, sizeof(char *));
@@ -369,9 +388,12 @@ static enum base_code
 sync_one(void *ctx, size_t item, unsigned thread, struct base_err *err)
 {
     const struct run *run = ctx;
+    struct store_copy_file *file = &run->files[item];
 
     (void)thread;
-    return base_io_sync(run->files[item].fd, run->files[item].label, err);
+    BASE_TRY(base_io_sync(file->fd, file->label, err));
+    (void)close(base_steal_fd(&file->fd)); /* on disk; --verify opens anew */
+    return BASE_OK;
 }
 
 /* Files, then directories from the leaves up. */
@@ -429,6 +451,9 @@ static enum base_code verify(struct run *run, struct base_err *err)
 static enum base_code publish(struct run *run, struct base_err *err)
 {
     BASE_TRY(base_fault_check(BASE_FAULT_convert_synced, err));
+    if (cli_was_interrupted()) {
+        return base_fail(err, BASE_INTERRUPTED, "interrupted");
+    }
     BASE_TRY(base_rename_new(run->parent_fd, run->tmp, run->name, err));
     (void)close(run->tmp_fd); /* it is DST now, no longer ours to remove */
     run->tmp_fd = -1;
@@ -525,9 +550,9 @@ tell_done(const struct run *run, const char *dst, double seconds)
     if (wants_json) {
         return cli_print_json(
             "convert",
-            json_pack("{si ss si sI sI sI sI sf}", "version", 1, "dst", dst,
-                      "files", (int)run->n_files, "state_bytes",
-                      (json_int_t)state_bytes, "read_bytes",
+            json_pack("{si so si sI sI sI sI sf}", "version", 1, "dst",
+                      cli_json_text(dst), "files", (int)run->n_files,
+                      "state_bytes", (json_int_t)state_bytes, "read_bytes",
                       (json_int_t)io.read_bytes, "written_bytes",
                       (json_int_t)io.written_bytes, "write_calls",
                       (json_int_t)io.write_calls, "seconds", seconds));

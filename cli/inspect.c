@@ -109,8 +109,8 @@ static enum cli_exit print_json(const struct store_source *source)
             objects, json_pack("{so ss}", "name", str_json(object->name), "of",
                                object->is_per_rank ? "rank" : "job"));
     }
-    json = json_pack("{si ss ss sI ss so so}", "version", 1, "path",
-                     store_source_path(source), "form",
+    json = json_pack("{si so ss sI ss so so}", "version", 1, "path",
+                     cli_json_text(store_source_path(source)), "form",
                      form_name(store_source_form(source)), "bytes",
                      (json_int_t)ptc_table_n_bytes(table), "table_digest",
                      base_digest_format(ptc_table_digest(table), digest),
@@ -161,9 +161,9 @@ static void print_text(const struct store_source *source)
         for (uint32_t d = 0; d < tensor->n_dims; d++) {
             width += printf("%s%" PRIu64, d == 0 ? "" : ", ", tensor->shape[d]);
         }
-        (void)printf("]%*s %10s  %s/%.*s", width < 20 ? 20 - width : 0, "",
-                     base_format_size(tensor->n_bytes, size), tensor->group.ptr,
-                     BASE_STR_FMT(tensor->name));
+        (void)printf("]%*s %10s  %.*s/%.*s", width < 20 ? 20 - width : 0, "",
+                     base_format_size(tensor->n_bytes, size),
+                     BASE_STR_FMT(tensor->group), BASE_STR_FMT(tensor->name));
         if (tensor->tie != PTC_NONE) {
             struct base_str to = ptc_table_tensor(table, tensor->tie)->name;
 
@@ -192,10 +192,7 @@ static enum cli_exit print_table(const struct store_source *source)
     if (ptc_table_format(store_source_table(source), &buf, &err) != BASE_OK) {
         return cli_tell("inspect", &err);
     }
-    if (fwrite(buf.ptr, 1, buf.len, stdout) != buf.len || fflush(stdout) != 0) {
-        (void)fputs("retile: inspect: cannot write to stdout\n", stderr);
-        return CLI_FAILED;
-    }
+    (void)fwrite(buf.ptr, 1, buf.len, stdout); /* main looks at its state */
     return CLI_DONE;
 }
 
@@ -224,9 +221,5 @@ enum cli_exit cli_inspect(int argc, char **argv)
         return print_json(source);
     }
     print_text(source);
-    if (fflush(stdout) != 0) {
-        (void)fputs("retile: inspect: cannot write to stdout\n", stderr);
-        return CLI_FAILED;
-    }
     return CLI_DONE;
 }

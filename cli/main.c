@@ -28,12 +28,13 @@ static void print_help(FILE *out)
     for (size_t i = 0; i < N_VERBS; i++) {
         const char *about = verbs[i].command->about;
 
-        (void)fprintf(out, "  %-9s %.*s\n", verbs[i].name,
+        (void)fprintf(out, "  %-11s %.*s\n", verbs[i].name,
                       (int)strcspn(about, "\n"), about);
     }
     (void)fputs(
-        "  help      Explain a verb, or the presets\n"
-        "  completion  Print completion for bash\n\n"
+        "  help        Explain a verb, or the presets\n"
+        "  completion  Print completion for bash: "
+        "eval \"$(retile completion)\"\n\n"
         "A layout (SPEC) is a YAML file, `hf` for one Hugging Face directory,\n"
         "or a short form such as llama:tp=2,pp=4.  For a first try:\n"
         "  retile inspect MODEL_DIR\n"
@@ -49,14 +50,25 @@ static void print_presets(void)
     (void)puts("Short forms: PRESET:key=value,...  for example "
                "llama:tp=2,pp=4,heads=32,kv=8\n");
     for (unsigned i = 0; (info = ptc_preset_info(i)) != NULL; i++) {
-        (void)printf("  %-9s %s\n            options: %s\n", info->name,
-                     info->about, info->options);
+        (void)printf("  %-9s %s\n", info->name, info->about);
+        if (info->options[0] != '\0') {
+            (void)printf("            keys: %s\n", info->options);
+        }
     }
     (void)puts(
-        "\nHeads and sizes come from the short form, else from "
-        "config.json beside the\ncheckpoint, else from a tensor's shape; "
-        "they are never guessed.  What a short\nform writes out: "
-        "layout.yaml in the output of `retile convert`.");
+        "\n  tp, pp, dp, ep   ranks along the tensor, pipeline, data, expert "
+        "axis\n"
+        "  replicate        replicas of the dp shards (HSDP): "
+        "replicate * dp ranks\n"
+        "  heads, kv        attention heads, key-value heads\n"
+        "  head_dim         elements of a head\n"
+        "  swiglu=1         linear_fc1 is a gate and an up projection\n"
+        "  tied=1           lm_head has the embedding's bytes (0: its own)\n"
+        "  zero1=1          optimizer state in flats cut over dp\n"
+        "\nRank order is pp, dp, tp: tp varies fastest.  Heads and sizes come "
+        "from the\nshort form, else from config.json beside the checkpoint, "
+        "else from a tensor's\nshape; they are never guessed.  What a short "
+        "form writes out: layout.yaml in the\noutput of `retile convert`.");
 }
 
 static const struct cli_verb *find_verb(const char *name)
@@ -71,13 +83,13 @@ static const struct cli_verb *find_verb(const char *name)
 
 static enum cli_exit unknown_verb(const char *name)
 {
-    const char *names[N_VERBS];
+    const char *names[N_VERBS + 2] = {"help", "completion"};
     const char *nearest;
 
     for (size_t i = 0; i < N_VERBS; i++) {
-        names[i] = verbs[i].name;
+        names[i + 2] = verbs[i].name;
     }
-    nearest = base_str_nearest(base_str_of(name), names, N_VERBS);
+    nearest = base_str_nearest(base_str_of(name), names, N_VERBS + 2);
     (void)fprintf(stderr, "retile: there is no verb `%s`\n", name);
     if (nearest != NULL) {
         (void)fprintf(stderr, "hint: did you mean `retile %s`?\n", nearest);
@@ -99,6 +111,12 @@ static enum cli_exit help(const char *topic)
         print_presets();
         return CLI_DONE;
     }
+    if (strcmp(topic, "completion") == 0) {
+        (void)puts("usage: retile completion [bash]\n\n"
+                   "Print completion for bash; in ~/.bashrc:\n"
+                   "  eval \"$(retile completion)\"");
+        return CLI_DONE;
+    }
     verb = find_verb(topic);
     if (verb == NULL) {
         return unknown_verb(topic);
@@ -108,8 +126,15 @@ static enum cli_exit help(const char *topic)
 }
 
 /* bash: the verbs, then each verb's options, else file names. */
-static enum cli_exit completion(void)
+static enum cli_exit completion(const char *shell)
 {
+    if (strcmp(shell, "bash") != 0) {
+        (void)fprintf(stderr,
+                      "retile: completion: `%s`: there is only bash\n"
+                      "hint: in ~/.bashrc: eval \"$(retile completion)\"\n",
+                      shell);
+        return CLI_USAGE;
+    }
     (void)fputs("_retile() {\n  local cur=${COMP_WORDS[COMP_CWORD]} words=\n"
                 "  if [ \"$COMP_CWORD\" -eq 1 ]; then words='",
                 stdout);
@@ -126,6 +151,11 @@ static enum cli_exit completion(void)
         }
         (void)fputs("';;\n", stdout);
     }
+    (void)fputs("    help) words='presets", stdout);
+    for (size_t i = 0; i < N_VERBS; i++) {
+        (void)printf(" %s", verbs[i].name);
+    }
+    (void)fputs("';;\n", stdout);
     (void)fputs(
         "  esac; fi\n"
         "  mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$cur\")\n"
@@ -134,16 +164,10 @@ static enum cli_exit completion(void)
     return CLI_DONE;
 }
 
-int main(int argc, char **argv)
+static enum cli_exit run(int argc, char **argv)
 {
     const struct cli_verb *verb;
-    struct base_err err = {0};
 
-    base_log_init("retile");
-    if (base_fault_init(&err) != BASE_OK) {
-        (void)fprintf(stderr, "retile: RETILE_FAULT: %s\n", err.text);
-        return CLI_USAGE;
-    }
     if (argc < 2) {
         print_help(stderr);
         return CLI_USAGE;
@@ -153,17 +177,34 @@ int main(int argc, char **argv)
         return CLI_DONE;
     }
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
-        return (int)help(NULL);
+        return help(NULL);
     }
     if (strcmp(argv[1], "help") == 0) {
-        return (int)help(argc > 2 ? argv[2] : NULL);
+        return help(argc > 2 ? argv[2] : NULL);
     }
     if (strcmp(argv[1], "completion") == 0) {
-        return (int)completion();
+        return argc > 2 && strcmp(argv[2], "--help") == 0
+                   ? help("completion")
+                   : completion(argc > 2 ? argv[2] : "bash");
     }
     verb = find_verb(argv[1]);
-    if (verb == NULL) {
-        return (int)unknown_verb(argv[1]);
+    return verb == NULL ? unknown_verb(argv[1]) : verb->run(argc - 1, argv + 1);
+}
+
+int main(int argc, char **argv)
+{
+    struct base_err err = {0};
+    enum cli_exit rc;
+
+    base_log_init("retile");
+    if (base_fault_init(&err) != BASE_OK) {
+        (void)fprintf(stderr, "retile: %s\n", err.text);
+        return CLI_USAGE;
     }
-    return (int)verb->run(argc - 1, argv + 1);
+    rc = run(argc, argv);
+    if ((fflush(stdout) != 0 || ferror(stdout) != 0) && rc == CLI_DONE) {
+        (void)fputs("retile: cannot write to stdout\n", stderr);
+        rc = CLI_FAILED;
+    }
+    return (int)rc;
 }

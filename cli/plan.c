@@ -29,12 +29,11 @@ static const struct base_option options[] = {
     {"table", 0, "FILE", "plan from a table alone, with no SRC", &table_path,
      NULL},
     {"hosts", 0, "N[:M]",
-     "ranks lie on N hosts (then on M) in equal blocks; default: 8 ranks each",
-     &hosts_text, NULL},
+     "equal blocks of ranks on N hosts, then M (default: 8 each)", &hosts_text,
+     NULL},
     {"link", 0, "SIZE",
-     "a host's link, bytes per second each way "
-     "(default 12.5GB: 100 Gbit/s)",
-     &link_text, NULL},
+     "bytes a second of a host's link, each way (default 12.5GB)", &link_text,
+     NULL},
     {"svg", 0, "FILE", "draw the plan", &svg_path, NULL},
     {"moves", 0, NULL, "list every move: tensor, box, from, to", NULL,
      &wants_moves},
@@ -65,6 +64,7 @@ struct run {
     const struct ptc_table *table;
     struct ptc_layout *from;
     struct ptc_layout *to;
+    char *described; /* what SRC is in, when --from does not say */
     struct ptc_planner *planner;
     struct ptc_plan *plan;
     uint32_t *from_host;
@@ -89,6 +89,7 @@ static void run_done(struct run *run)
     ptc_planner_free(run->planner);
     ptc_layout_free(run->to);
     ptc_layout_free(run->from);
+    free(run->described);
     for (size_t i = 0; i < 3; i++) {
         ptc_table_free(run->tables[i]);
     }
@@ -141,6 +142,31 @@ static enum base_code own_spec(const struct store_source *source,
                           err);
 }
 
+/* What SRC is in, when --from does not say: `hf`, or its mesh, "pp=2,tp=4". */
+static enum base_code describe_source(struct run *run, struct base_err *err)
+{
+    enum store_form form = store_source_form(run->source);
+    const struct ptc_mesh *mesh =
+        &ptc_layout_spec(store_source_layout(run->source))->meshes[0];
+    BASE_AUTO_BUF buf;
+
+    base_buf_init(&buf, 1 << 16);
+    if (form == STORE_FORM_HF || form == STORE_FORM_FILE) {
+        (void)base_buf_add_str(&buf, BASE_STR("hf")); /* sticky */
+    } else if (mesh->n_axes == 0) {
+        (void)base_buf_add_str(&buf, BASE_STR("one rank"));
+    } else {
+        for (uint32_t i = 0; i < mesh->n_axes; i++) {
+            (void)base_buf_addf(&buf, "%s%.*s=%" PRIu32, i == 0 ? "" : ",",
+                                BASE_STR_FMT(mesh->axes[i].name),
+                                mesh->axes[i].size);
+        }
+    }
+    BASE_TRY(base_buf_check(&buf, err));
+    run->described = base_steal(&buf.ptr);
+    return BASE_OK;
+}
+
 static enum base_code
 open_layouts(struct run *run, const char *src, struct base_err *err)
 {
@@ -163,6 +189,9 @@ open_layouts(struct run *run, const char *src, struct base_err *err)
             store_source_open_dir(src, &source_options, &run->source, err));
         run->table = store_source_table(run->source);
         BASE_TRY(own_spec(run->source, &from, err));
+        if (from_text == NULL) {
+            BASE_TRY(describe_source(run, err));
+        }
     } else {
         if (from_text == NULL) {
             return base_fail(err, BASE_BAD_ARG, "--from SPEC is needed");
@@ -276,41 +305,39 @@ static uint64_t move_bytes(const struct run *run, const struct ptc_move *move)
     return n_bytes;
 }
 
-/* Add moves up by (from, to).  They come ordered by target host, so one row
- * of sums is enough at a time. */
+/* Add moves up by (from, to).  They come ordered by target host: a sum of an
+ * earlier target lies before @first. */
 static enum base_code sum_flows(struct run *run, struct base_err *err)
 {
-    uint32_t n_hosts = run->problem.n_hosts;
     uint64_t n_moves = ptc_plan_n_moves(run->plan);
-    BASE_AUTO_MEM struct cli_flow *row = calloc(n_hosts, sizeof(*row));
+    BASE_AUTO_MEM size_t *at = calloc(run->problem.n_hosts, sizeof(*at));
     BASE_VEC(struct cli_flow) flows = {0};
+    size_t first = 0;
+    uint32_t to = 0;
 
-    if (row == NULL) {
+    if (at == NULL) {
         return base_fail(err, BASE_NO_MEM, "out of memory");
     }
-    for (uint64_t i = 0; i < n_moves;) {
+    for (uint64_t i = 0; i < n_moves; i++) {
         struct ptc_move move;
-        uint32_t to;
 
         ptc_plan_move(run->plan, i, &move);
-        to = move.to;
-        for (; i < n_moves; i++) {
-            ptc_plan_move(run->plan, i, &move);
-            if (move.to != to) {
-                break;
-            }
-            row[move.from].n_moves++;
-            row[move.from].n_bytes += move_bytes(run, &move);
+        if (move.to != to) {
+            to = move.to;
+            first = flows.n;
         }
-        for (uint32_t from = 0; from < n_hosts; from++) {
-            row[from].from = from;
-            row[from].to = to;
-            if (row[from].n_moves > 0 && !base_vec_push(&flows, row[from])) {
+        /* at[from] - 1 is the last sum from there, if there is one. */
+        if (at[move.from] <= first) {
+            struct cli_flow flow = {.from = move.from, .to = to};
+
+            if (!base_vec_push(&flows, flow)) {
                 base_vec_done(&flows);
                 return base_fail(err, BASE_NO_MEM, "out of memory");
             }
-            row[from].n_moves = row[from].n_bytes = 0;
+            at[move.from] = flows.n;
         }
+        flows.items[at[move.from] - 1].n_moves++;
+        flows.items[at[move.from] - 1].n_bytes += move_bytes(run, &move);
     }
     if (flows.n > 0) {
         qsort(flows.items, flows.n, sizeof(*flows.items), compare_flows);
@@ -332,7 +359,7 @@ static void predict(struct cli_plan *result, uint32_t n_hosts)
             base_max_u64(result->peak_bytes, result->totals.held[host] +
                                                  result->totals.received[host]);
     }
-    result->seconds = (double)busiest / result->link_bytes_per_s;
+    result->seconds = (double)busiest / (double)result->link_bytes_per_s;
 }
 
 static enum base_code make_plan(struct run *run, struct base_err *err)
@@ -372,9 +399,9 @@ static enum base_code make_plan(struct run *run, struct base_err *err)
     result->from = run->from;
     result->plan = run->plan;
     result->from_host = run->from_host;
-    result->from_text = from_text != NULL ? from_text : "now";
+    result->from_text = from_text != NULL ? from_text : run->described;
     result->to_text = to_text;
-    result->link_bytes_per_s = (double)link_bytes;
+    result->link_bytes_per_s = link_bytes;
     predict(result, n_hosts);
     return BASE_OK;
 }
@@ -424,7 +451,7 @@ static void print_text(const struct run *run)
     (void)printf("peak      %s on the fullest host\n",
                  base_format_size(plan->peak_bytes, a));
     (void)printf("predicted %.3f s at %s/s per host\n", plan->seconds,
-                 base_format_size((uint64_t)plan->link_bytes_per_s, a));
+                 base_format_size(plan->link_bytes_per_s, a));
     (void)printf("pieces    %" PRIu64 "\ndigest    %s\n\n",
                  ptc_plan_n_moves(run->plan), plan->problem_digest);
     (void)printf("%6s %6s %10s %12s\n", "from", "to", "pieces", "bytes");
@@ -491,8 +518,9 @@ static enum cli_exit print_json(const struct run *run)
                       (json_int_t)plan->totals.bound[h]));
     }
     json = json_pack(
-        "{si ss ss si si si sI sI sI sI sf sI sf so so}", "version", 1,
-        "digest", plan->problem_digest, "to", plan->to_text, "from_ranks",
+        "{si ss so so si si si sI sI sI sI sf sI sf so so}", "version", 1,
+        "digest", plan->problem_digest, "from", cli_json_text(plan->from_text),
+        "to", cli_json_text(plan->to_text), "from_ranks",
         (int)ptc_layout_n_ranks(run->from), "to_ranks",
         (int)ptc_layout_n_ranks(run->to), "n_hosts", (int)run->problem.n_hosts,
         "needed_bytes", (json_int_t)plan->totals.needed_bytes, "kept_bytes",
@@ -549,7 +577,7 @@ enum cli_exit cli_plan(int argc, char **argv)
         rc = print_json(&run);
     } else {
         print_text(&run);
-        rc = fflush(stdout) == 0 ? CLI_DONE : CLI_FAILED;
+        rc = CLI_DONE;
     }
     run_done(&run);
     return rc;

@@ -24,9 +24,9 @@ struct cli_plan {
     struct ptc_plan_totals totals;
     const struct cli_flow *flows; /* by (from, to), none empty */
     size_t n_flows;
-    const char *from_text; /* as the user wrote them */
-    const char *to_text;
-    double link_bytes_per_s;
+    const char *from_text; /* --from; or what SRC is in: its mesh, or "hf" */
+    const char *to_text;   /* --to */
+    uint64_t link_bytes_per_s;
     double seconds;      /* predicted: the busiest host's link */
     uint64_t peak_bytes; /* of the fullest host: held and incoming */
     char problem_digest[BASE_DIGEST_TEXT_BYTES];

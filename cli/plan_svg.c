@@ -81,7 +81,7 @@ static void put_head(const struct cli_plan *plan, int height, FILE *out)
         "host</text>\n",
         base_format_size(plan->totals.moved_bytes, moved), cli_plan_ratio(plan),
         base_format_size(plan->totals.kept_bytes, kept), plan->seconds,
-        base_format_size((uint64_t)plan->link_bytes_per_s, link),
+        base_format_size(plan->link_bytes_per_s, link),
         base_format_size(plan->peak_bytes, peak));
 }
 

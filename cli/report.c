@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/num.h"
+#include "base/str.h"
 
 static enum cli_exit exit_of(enum base_code code)
 {
@@ -68,20 +69,36 @@ bool cli_parse(const struct base_command *command,
 
 enum cli_exit cli_print_json(const char *verb, json_t *json)
 {
-    bool is_written;
+    int rc;
 
     if (json == NULL) {
         (void)fprintf(stderr, "retile: %s: out of memory\n", verb);
         return CLI_FAILED;
     }
-    is_written = json_dumpf(json, stdout, JSON_INDENT(2)) == 0 &&
-                 fputc('\n', stdout) != EOF && fflush(stdout) == 0;
+    rc = json_dumpf(json, stdout, JSON_INDENT(2));
     json_decref(json);
-    if (!is_written) {
-        (void)fprintf(stderr, "retile: %s: cannot write to stdout\n", verb);
+    if (rc != 0 && ferror(stdout) == 0) {
+        (void)fprintf(stderr, "retile: %s: out of memory\n", verb);
         return CLI_FAILED;
     }
+    (void)putchar('\n'); /* main looks at stdout's state */
     return CLI_DONE;
+}
+
+json_t *cli_json_text(const char *text)
+{
+    BASE_AUTO_MEM char *shown = NULL;
+
+    if (base_str_is_utf8(base_str_of(text))) {
+        return json_string(text);
+    }
+    shown = strdup(text);
+    for (char *at = shown; at != NULL && *at != '\0'; at++) {
+        if ((unsigned char)*at >= 0x80) {
+            *at = '?';
+        }
+    }
+    return shown == NULL ? NULL : json_string(shown);
 }
 
 int64_t cli_now_ns(void)

@@ -108,6 +108,17 @@ HF_CASES = [
            command="mount in mnt"),
 ]
 
+# Ties.
+TIED = ("mesh: {}\nrules:\n  - {match: head, tie: emb}\n"
+        "  - {match: '*'}\n")
+
+
+def heads(*firsts):
+    """emb, head and tail (as far as given), by their first bytes."""
+    return safetensors({name: ("F32", [4], first) for name, first
+                        in zip(("emb", "head", "tail"), firsts)})
+
+
 # DCP's sharded safetensors: [4, 2] in two halves.
 
 
@@ -335,6 +346,21 @@ PLAIN_CASES = [
                                                         top / "b"),
                    tree({path(1).replace("in/", "b/"): rank_file(5)})), "cut",
               command="verify in b", exit_code=3),
+    # `in` knows head as a tie of emb; in `b` it has bytes of its own.
+    bad_plain("verify-tie-differs",
+              tree({"in/layout.yaml": TIED, "in/ranks/000/model.safetensors":
+                    heads(0, 0), "b/model.safetensors": heads(0, 9)}),
+              "tie", command="verify in b", exit_code=3),
+    bad_plain("verify-tie-differs-the-other-way",
+              tree({"b/layout.yaml": TIED, "b/ranks/000/model.safetensors":
+                    heads(0, 0), "in/model.safetensors": heads(0, 9)}),
+              "head", command="verify in b", exit_code=3),
+    bad_plain("verify-tied-to-another",
+              tree({"in/layout.yaml": TIED, "in/ranks/000/model.safetensors":
+                    heads(0, 0, 9), "b/layout.yaml":
+                    TIED.replace("tie: emb", "tie: tail"),
+                    "b/ranks/000/model.safetensors": heads(0, 9, 9)}),
+              "emb", command="verify in b", exit_code=3),
 ]
 
 CASES = HF_CASES + DCP_CASES + PLAIN_CASES
