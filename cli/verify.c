@@ -47,7 +47,35 @@ static bool on_progress(void *ctx, uint64_t done_bytes, uint64_t all_bytes)
     return !cli_was_interrupted();
 }
 
-/* The name and shape of every tensor of @a in @b, and the other way round. */
+static enum base_code match_tensor(const struct ptc_tensor *a,
+                                   const struct ptc_tensor *b,
+                                   struct base_err *err)
+{
+    struct ptc_box in_a = ptc_box_whole(a->n_dims, a->shape);
+    struct ptc_box in_b = ptc_box_whole(b->n_dims, b->shape);
+    char text_a[PTC_BOX_TEXT_BYTES];
+    char text_b[PTC_BOX_TEXT_BYTES];
+
+    if (a->dtype != b->dtype) {
+        return base_fail(err, BASE_MISMATCH, "tensor %.*s: is %s in A, %s in B",
+                         BASE_STR_FMT(a->name), ptc_dtype_name(a->dtype),
+                         ptc_dtype_name(b->dtype));
+    }
+    if (a->n_dims != b->n_dims || !ptc_box_eq(&in_a, &in_b)) {
+        return base_fail(err, BASE_MISMATCH, "tensor %.*s: is %s in A, %s in B",
+                         BASE_STR_FMT(a->name), ptc_box_format(&in_a, text_a),
+                         ptc_box_format(&in_b, text_b));
+    }
+    if (!base_str_eq(a->group, b->group)) {
+        return base_fail(err, BASE_MISMATCH,
+                         "tensor %.*s: is in group %.*s in A, %.*s in B",
+                         BASE_STR_FMT(a->name), BASE_STR_FMT(a->group),
+                         BASE_STR_FMT(b->group));
+    }
+    return BASE_OK;
+}
+
+/* Find every tensor of @a in @b, as it is there, and the other way round. */
 static enum base_code match(const struct ptc_table *a,
                             const struct ptc_table *b,
                             uint32_t *map,
@@ -66,15 +94,7 @@ static enum base_code match(const struct ptc_table *a,
                              BASE_STR_FMT(tensor->name));
         }
         other = ptc_table_tensor(b, map[i]);
-        if (tensor->dtype != other->dtype || tensor->n_dims != other->n_dims ||
-            (tensor->n_dims > 0 &&
-             memcmp(tensor->shape, other->shape,
-                    tensor->n_dims * sizeof(*tensor->shape)) != 0) ||
-            !base_str_eq(tensor->group, other->group)) {
-            return base_fail(err, BASE_MISMATCH,
-                             "tensor %.*s: dtype, shape or group differ",
-                             BASE_STR_FMT(tensor->name));
-        }
+        BASE_TRY(match_tensor(tensor, other, err));
     }
     for (uint32_t i = 0; i < ptc_table_n_tensors(b); i++) {
         const struct ptc_tensor *tensor = ptc_table_tensor(b, i);

@@ -346,6 +346,16 @@ PLAIN_CASES = [
                                                         top / "b"),
                    tree({path(1).replace("in/", "b/"): rank_file(5)})), "cut",
               command="verify in b", exit_code=3),
+    *(bad_plain(f"verify-other-{what}",
+                tree({"in/model.safetensors":
+                      safetensors({"emb": ("F32", [2, 4])}), there:
+                      safetensors({"emb": (dtype, shape)})}),
+                "emb", *needles, command="verify in b", exit_code=3)
+      for what, there, dtype, shape, needles in [
+          ("dtype", "b/model.safetensors", "I32", [2, 4], ["F32", "I32"]),
+          ("shape", "b/model.safetensors", "F32", [4, 2], ["0:2", "0:4"]),
+          ("group", "b/weights.safetensors", "F32", [2, 4],
+           ["model", "weights"])]),
     # `in` knows head as a tie of emb; in `b` it has bytes of its own.
     bad_plain("verify-tie-differs",
               tree({"in/layout.yaml": TIED, "in/ranks/000/model.safetensors":
