@@ -125,6 +125,7 @@ split_path(struct run *run, const char *dst, struct base_err *err)
     if (for_dir == NULL || for_name == NULL) {
         return base_fail(err, BASE_NO_MEM, "out of memory");
     }
+    /* glibc's is safe. NOLINTNEXTLINE(concurrency-mt-unsafe) */
     run->parent = base_path("%s", dirname(for_dir));
     run->name = base_path("%s", basename(for_name));
     run->tmp = run->name ? base_path(".%s.retile-tmp", run->name) : NULL;

@@ -255,7 +255,8 @@ static enum base_code make_problem(struct run *run, struct base_err *err)
     run->from_host = calloc(n_from, sizeof(*run->from_host));
     run->to_host = calloc(n_to, sizeof(*run->to_host));
     run->ranks = calloc(n_from, sizeof(*run->ranks));
-    run->holdings = calloc(problem->n_hosts, sizeof(*run->holdings));
+    run->holdings =
+        calloc((size_t)problem->n_hosts + 1, sizeof(*run->holdings));
     if (run->from_host == NULL || run->to_host == NULL || run->ranks == NULL ||
         run->holdings == NULL) {
         return base_fail(err, BASE_NO_MEM, "out of memory");
@@ -310,7 +311,8 @@ static uint64_t move_bytes(const struct run *run, const struct ptc_move *move)
 static enum base_code sum_flows(struct run *run, struct base_err *err)
 {
     uint64_t n_moves = ptc_plan_n_moves(run->plan);
-    BASE_AUTO_MEM size_t *at = calloc(run->problem.n_hosts, sizeof(*at));
+    BASE_AUTO_MEM size_t *at =
+        calloc((size_t)run->problem.n_hosts + 1, sizeof(*at));
     BASE_VEC(struct cli_flow) flows = {0};
     size_t first = 0;
     uint32_t to = 0;
