@@ -7,7 +7,7 @@
 
 #include "base/str.h"
 
-#define PTC_MAX_AXES 8
+#define PTC_MAX_AXES  8
 #define PTC_MAX_RANKS 1048576u /* 2^20 */
 
 struct ptc_axis {
@@ -24,7 +24,9 @@ struct ptc_mesh {
 /* PTC_NONE (UINT32_MAX) when the mesh lacks the axis. */
 uint32_t ptc_mesh_find(const struct ptc_mesh *mesh, struct base_str name);
 /* coords[i] of axis i; room for PTC_MAX_AXES. */
-void ptc_mesh_coords(const struct ptc_mesh *mesh, uint32_t rank, uint32_t *coords);
+void ptc_mesh_coords(const struct ptc_mesh *mesh,
+                     uint32_t rank,
+                     uint32_t *coords);
 uint32_t ptc_mesh_rank(const struct ptc_mesh *mesh, const uint32_t *coords);
 
 #endif

@@ -62,7 +62,8 @@ enum base_code ptc_st_header_parse(struct base_str json,
                                    struct base_err *err) BASE_MUST_CHECK;
 
 /* The value of a __metadata__ key; .ptr NULL when absent. */
-struct base_str ptc_st_meta(const struct ptc_st_header *header, const char *key);
+struct base_str ptc_st_meta(const struct ptc_st_header *header,
+                            const char *key);
 
 /* What a header is made from; the caller fills it in. */
 struct ptc_st_new {

@@ -20,10 +20,10 @@
 #include "ptc/box.h"
 #include "ptc/dtype.h"
 
-#define PTC_NAME_MAX 240
+#define PTC_NAME_MAX    240
 #define PTC_MAX_TENSORS 4000000u
 #define PTC_MAX_OBJECTS 10000u
-#define PTC_NONE UINT32_MAX
+#define PTC_NONE        UINT32_MAX
 
 struct ptc_tensor {
     struct base_str name;
