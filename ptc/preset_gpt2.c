@@ -27,6 +27,7 @@ static const struct ptc_preset_rule rules[] = {
     {"*wpe.weight", NULL, .stage = PTC_AT_FIRST},
     {"*ln_f.weight", NULL, .stage = PTC_AT_LAST},
     {"*ln_f.bias", NULL, .stage = PTC_AT_LAST},
+    {"score.weight", NULL, .stage = PTC_AT_LAST},
 };
 
 static const struct ptc_preset_rule head = {"lm_head.weight", "t-",
@@ -41,8 +42,7 @@ static enum base_code find_sizes(struct ptc_preset *preset)
         hidden = preset->config.hidden;
     }
     BASE_TRY(ptc_preset_plain_heads(preset, hidden));
-    preset->segment[PTC_SIZE_QKV] = hidden;
-    preset->n_segments[PTC_SIZE_QKV] = 3;
+    ptc_preset_set_segments(preset, PTC_SIZE_QKV, 3, hidden);
     return BASE_OK;
 }
 

@@ -1,5 +1,5 @@
 /* Hugging Face LLaMA and its kin: Mistral, Qwen2 and 3, their mixtures of
- * experts (Mixtral, Qwen-MoE, DeepSeek's first).
+ * experts (Mixtral, Qwen-MoE, DeepSeek), Gemma, Phi-3.
  *
  * Query heads share key and value heads in groups.  A rank needs whole groups,
  * or a part of one group with that group's key and value head:
@@ -7,7 +7,11 @@
  *   tp <= kv, else                 queries are cut at groups
  *   tp > kv                        tp a multiple of kv, heads of tp; key and
  *                                  value heads repeat
- *   else                           refused. */
+ *   else                           refused.
+ *
+ * Phi-3 fuses queries, keys and values, and gate and up: segments.  DeepSeek's
+ * latent attention makes each head's keys and values out of kv_b_proj: cut at
+ * heads, which shapes do not tell. */
 #include <assert.h>
 #include <inttypes.h>
 
@@ -18,6 +22,8 @@
 
 #define Q    PTC_SIZE_Q
 #define KV   PTC_SIZE_KV
+#define O    PTC_SIZE_O
+#define KV_B PTC_SIZE_KV_B
 #define AT   .stage = PTC_AT_LAYER
 #define EACH .place = PTC_PLACE_EXPERT
 
@@ -26,7 +32,7 @@ static const struct ptc_preset_rule layers[] = {
     {"*.self_attn.q_proj.bias", "t", AT, .unit = Q},
     {"*.self_attn.[kv]_proj.weight", "t-", AT, .unit = KV},
     {"*.self_attn.[kv]_proj.bias", "t", AT, .unit = KV},
-    {"*.self_attn.o_proj.weight", "-t", AT, .unit = Q},
+    {"*.self_attn.o_proj.weight", "-t", AT, .unit = O},
     {"*.self_attn.o_proj.bias", NULL, AT},
     {"*.self_attn.rotary_emb.inv_freq", NULL, AT},
     {"*.mlp.gate_proj.weight", "t-", AT},
@@ -49,12 +55,36 @@ static const struct ptc_preset_rule layers[] = {
     {"*.mlp.gate.weight", NULL, AT},
     {"*.mlp.gate.e_score_correction_bias", NULL, AT},
     {"*.block_sparse_moe.gate.weight", NULL, AT},
+    /* A layer that predicts one token more. */
+    {"model.layers.*.eh_proj.weight", NULL, AT},
+    {"model.layers.*.embed_tokens.weight", "t-", AT},
+    {"model.layers.*.shared_head.head.weight", "t-", AT},
+};
+
+/* Rules that need sizes which a model without such tensors does not give. */
+static const struct ptc_preset_rule latent[] = {
+    {"*.self_attn.q_a_proj.*", NULL, AT},
+    {"*.self_attn.q_b_proj.weight", "t-", AT, .unit = Q},
+    {"*.self_attn.kv_a_proj_with_mqa.*", NULL, AT},
+    {"*.self_attn.kv_b_proj.weight", "t-", AT, .unit = KV_B},
+};
+
+static const struct ptc_preset_rule fused_qkv[] = {
+    {"*.self_attn.qkv_proj.weight", "t-", AT, .unit = PTC_SIZE_QKV,
+     .segments = PTC_SIZE_QKV},
+    {"*.self_attn.qkv_proj.bias", "t", AT, .unit = PTC_SIZE_QKV,
+     .segments = PTC_SIZE_QKV},
+};
+
+static const struct ptc_preset_rule fused_mlp[] = {
+    {"*.mlp.gate_up_proj.weight", "t-", AT, .segments = PTC_SIZE_FC1},
 };
 
 static const struct ptc_preset_rule ends[] = {
     {"model.rotary_emb.inv_freq", NULL, .stage = PTC_AT_ALL},
     {"model.embed_tokens.weight", "t-", .stage = PTC_AT_FIRST},
     {"model.norm.weight", NULL, .stage = PTC_AT_LAST},
+    {"score.weight", NULL, .stage = PTC_AT_LAST},
 };
 
 static const struct ptc_preset_rule head = {"lm_head.weight", "t-",
@@ -66,6 +96,7 @@ struct heads {
     uint64_t head_dim;
     uint64_t q_rows; /* of the table; 0: unknown */
     uint64_t k_rows;
+    uint64_t qkv_rows; /* fused; 0: there is none */
 };
 
 static enum base_code find_heads(const struct ptc_preset *preset,
@@ -78,6 +109,15 @@ static enum base_code find_heads(const struct ptc_preset *preset,
         ptc_preset_dim(preset, ".self_attn.q_proj.weight", 2, 0, &h.q_rows));
     BASE_TRY(
         ptc_preset_dim(preset, ".self_attn.k_proj.weight", 2, 0, &h.k_rows));
+    BASE_TRY(ptc_preset_dim(preset, ".self_attn.qkv_proj.weight", 2, 0,
+                            &h.qkv_rows));
+    if (h.q_rows == 0 && h.qkv_rows != 0) {
+        BASE_TRY(ptc_preset_dim(preset, ".self_attn.o_proj.weight", 2, 1,
+                                &h.q_rows));
+        h.k_rows = h.qkv_rows > h.q_rows && h.q_rows != 0
+                       ? ptc_preset_divide(h.qkv_rows - h.q_rows, 2)
+                       : 0;
+    }
     h.heads = ptc_preset_pick(preset, PTC_OPT_HEADS, config->heads);
     h.head_dim = ptc_preset_pick(preset, PTC_OPT_HEAD_DIM, config->head_dim);
     if (h.head_dim == 0) {
@@ -125,6 +165,24 @@ static enum base_code check_rows(const struct ptc_preset *preset,
     return BASE_OK;
 }
 
+/* Queries, keys and values in one matrix: segments, which have one unit. */
+static enum base_code fuse_qkv(struct ptc_preset *preset, const struct heads *h)
+{
+    if (preset->units[PTC_SIZE_Q] != h->head_dim) {
+        return h->qkv_rows == 0
+                   ? BASE_OK
+                   : ptc_preset_fail(preset,
+                                     "tp=%" PRIu64
+                                     " does not divide kv=%" PRIu64
+                                     ", as qkv_proj needs",
+                                     preset->value[PTC_OPT_TP], h->kv);
+    }
+    preset->units[PTC_SIZE_QKV] = h->head_dim;
+    ptc_preset_set_segments(preset, PTC_SIZE_QKV, 3, h->kv * h->head_dim);
+    preset->segments[PTC_SIZE_QKV][0] = h->heads * h->head_dim;
+    return BASE_OK;
+}
+
 static enum base_code find_units(struct ptc_preset *preset)
 {
     uint64_t tp = preset->value[PTC_OPT_TP];
@@ -152,16 +210,92 @@ static enum base_code find_units(struct ptc_preset *preset)
     if (tp <= h.kv && h.kv % tp != 0) {
         preset->units[PTC_SIZE_Q] = h.head_dim * (h.heads / h.kv);
     }
+    preset->units[PTC_SIZE_O] = preset->units[PTC_SIZE_Q];
+    return fuse_qkv(preset, &h);
+}
+
+/* Latent attention: a head is an equal share of each of three matrices. */
+static enum base_code find_latent_units(struct ptc_preset *preset,
+                                        uint64_t kv_b_rows)
+{
+    uint64_t tp = preset->value[PTC_OPT_TP];
+    uint64_t heads =
+        ptc_preset_pick(preset, PTC_OPT_HEADS, preset->config.heads);
+    uint64_t q_rows;
+    uint64_t o_columns;
+
+    BASE_TRY(
+        ptc_preset_dim(preset, ".self_attn.q_b_proj.weight", 2, 0, &q_rows));
+    if (q_rows == 0) {
+        BASE_TRY(
+            ptc_preset_dim(preset, ".self_attn.q_proj.weight", 2, 0, &q_rows));
+    }
+    BASE_TRY(
+        ptc_preset_dim(preset, ".self_attn.o_proj.weight", 2, 1, &o_columns));
+    if (heads == 0) {
+        return ptc_preset_needs(preset, PTC_OPT_HEADS);
+    }
+    if (tp > heads || q_rows % heads != 0 || kv_b_rows % heads != 0 ||
+        o_columns % heads != 0) {
+        return ptc_preset_fail(preset,
+                               "heads=%" PRIu64 " does not go with tp=%" PRIu64
+                               ", %" PRIu64 " rows of queries, %" PRIu64
+                               " of kv_b_proj, %" PRIu64 " columns of o_proj",
+                               heads, tp, q_rows, kv_b_rows, o_columns);
+    }
+    preset->units[PTC_SIZE_Q] = q_rows / heads;
+    preset->units[PTC_SIZE_KV_B] = kv_b_rows / heads;
+    preset->units[PTC_SIZE_O] = o_columns / heads;
     return BASE_OK;
+}
+
+/* Gate and up in one matrix: halves. */
+static enum base_code find_halves(struct ptc_preset *preset)
+{
+    uint64_t ffn = preset->config.ffn;
+    uint64_t rows;
+
+    BASE_TRY(ptc_preset_dim(preset, ".mlp.gate_up_proj.weight", 2, 0, &rows));
+    if (rows % 2 != 0) {
+        return ptc_preset_fail(
+            preset, "gate_up_proj has %" PRIu64 " rows: no halves", rows);
+    }
+    ffn = rows != 0 ? rows / 2 : ffn;
+    if (ffn != 0) {
+        ptc_preset_set_segments(preset, PTC_SIZE_FC1, 2, ffn);
+    }
+    return BASE_OK;
+}
+
+static enum base_code find_sizes(struct ptc_preset *preset)
+{
+    uint64_t kv_b_rows;
+
+    BASE_TRY(ptc_preset_dim(preset, ".self_attn.kv_b_proj.weight", 2, 0,
+                            &kv_b_rows));
+    BASE_TRY(kv_b_rows != 0 ? find_latent_units(preset, kv_b_rows)
+                            : find_units(preset));
+    return find_halves(preset);
 }
 
 static enum base_code write_llama(struct ptc_preset *preset)
 {
-    if (ptc_preset_cuts(preset)) {
-        BASE_TRY(find_units(preset));
+    bool cuts = ptc_preset_cuts(preset);
+
+    if (cuts) {
+        BASE_TRY(find_sizes(preset));
     }
     ptc_preset_write_head(preset, LAYER, EXPERT);
     PTC_PRESET_WRITE(preset, layers);
+    if (!cuts || preset->units[PTC_SIZE_KV_B] != 0) {
+        PTC_PRESET_WRITE(preset, latent);
+    }
+    if (!cuts || preset->n_segments[PTC_SIZE_QKV] != 0) {
+        PTC_PRESET_WRITE(preset, fused_qkv);
+    }
+    if (!cuts || preset->n_segments[PTC_SIZE_FC1] != 0) {
+        PTC_PRESET_WRITE(preset, fused_mlp);
+    }
     PTC_PRESET_WRITE(preset, ends);
     if (ptc_preset_is_tied(preset, false)) {
         ptc_preset_write_tie(preset, &head, "model.embed_tokens.weight");
@@ -172,11 +306,13 @@ static enum base_code write_llama(struct ptc_preset *preset)
 }
 
 static const char *const model_types[] = {
-    "llama", "mistral",   "mixtral",  "qwen2", "qwen2_moe",
-    "qwen3", "qwen3_moe", "deepseek", NULL,
+    "llama",    "mistral",     "mixtral",     "qwen2",  "qwen2_moe",
+    "qwen3",    "qwen3_moe",   "gemma",       "gemma2", "phi3",
+    "deepseek", "deepseek_v2", "deepseek_v3", NULL,
 };
 static const char *const classes[] = {
-    "Llama", "Mistral", "Mixtral", "Qwen2", "Qwen3", "Deepseek", NULL,
+    "Llama", "Mistral",  "Mixtral", "Qwen2", "Qwen3",
+    "Gemma", "Deepseek", "Phi3",    NULL,
 };
 
 const struct ptc_preset_family ptc_preset_llama = {

@@ -4,20 +4,24 @@
  * head; linear_proj's columns are the query heads in the same order.  With a
  * gated activation linear_fc1 is gate and up, one half each; whether it is so
  * follows from the shapes of linear_fc1 and linear_fc2.  Experts are stacked
- * along a dimension in front. */
+ * along a dimension in front, or one tensor each: local_experts.E, weightE (E
+ * counted over all ranks). */
 #include <inttypes.h>
 
 #include "ptc/preset_rules.h"
 
 #define LAYER   "decoder\\.layers\\.(\\d+)\\."
+#define EXPERT  "\\.experts\\.(?:local_experts\\.|linear_fc[12]\\.weight)(\\d+)"
 #define EXPERTS ".mlp.experts.experts"
 
 #define Q          PTC_SIZE_Q
 #define QKV        PTC_SIZE_QKV
 #define FC1        PTC_SIZE_FC1
+#define SHARED_FC1 PTC_SIZE_SHARED_FC1
 #define EXPERT_FC1 PTC_SIZE_EXPERT_FC1
 #define AT         .stage = PTC_AT_LAYER
 #define MOE        .place = PTC_PLACE_MOE
+#define EACH       .place = PTC_PLACE_EXPERT
 
 static const struct ptc_preset_rule rules[] = {
     {"*.self_attention.linear_qkv.weight", "t-", AT, .unit = QKV},
@@ -26,7 +30,14 @@ static const struct ptc_preset_rule rules[] = {
     {"*.self_attention.linear_proj.bias", NULL, AT},
     {"*" EXPERTS ".linear_fc1.weight", "et-", AT, .segments = EXPERT_FC1, MOE},
     {"*" EXPERTS ".linear_fc2.weight", "e-t", AT, MOE},
-    {"*.mlp.shared_experts.linear_fc1.weight", "t-", AT, .segments = FC1},
+    {"*.mlp.experts.local_experts.*.linear_fc1.weight", "t-", AT,
+     .segments = EXPERT_FC1, EACH},
+    {"*.mlp.experts.local_experts.*.linear_fc2.weight", "-t", AT, EACH},
+    {"*.mlp.experts.linear_fc1.weight*", "t-", AT, .segments = EXPERT_FC1,
+     EACH},
+    {"*.mlp.experts.linear_fc2.weight*", "-t", AT, EACH},
+    {"*.mlp.shared_experts.linear_fc1.weight", "t-", AT,
+     .segments = SHARED_FC1},
     {"*.mlp.shared_experts.linear_fc2.weight", "-t", AT},
     {"*.mlp.shared_experts.gate_weight", NULL, AT},
     {"*.mlp.router.*", NULL, AT},
@@ -140,32 +151,44 @@ static enum base_code find_halves(struct ptc_preset *preset,
                                "halves, which neither config.json nor a "
                                "tensor's shape tells");
     }
-    preset->segment[size] = columns;
-    preset->n_segments[size] = 2;
+    ptc_preset_set_segments(preset, size, 2, columns);
     return BASE_OK;
 }
 
-/* Dense (and shared-expert) layers and stacked experts, each if it is there.
- * Without a table both are taken to be as told. */
+/* Dense layers, shared experts, and experts as they may be named; each if it is
+ * there.  Without a table all are taken to be as told. */
 static enum base_code find_segments(struct ptc_preset *preset)
 {
-    uint64_t rows;
-    uint64_t columns;
-    uint64_t expert_rows;
-    uint64_t expert_columns;
+    static const struct {
+        enum ptc_preset_size size;
+        uint32_t n_dims;
+        const char *fc1;
+        const char *fc2;
+    } places[] = {
+        {FC1, 2, ".mlp.linear_fc1.weight", ".mlp.linear_fc2.weight"},
+        {SHARED_FC1, 2, ".mlp.shared_experts.linear_fc1.weight",
+         ".mlp.shared_experts.linear_fc2.weight"},
+        {EXPERT_FC1, 3, EXPERTS ".linear_fc1.weight",
+         EXPERTS ".linear_fc2.weight"},
+        {EXPERT_FC1, 2, ".local_experts.0.linear_fc1.weight",
+         ".local_experts.0.linear_fc2.weight"},
+        {EXPERT_FC1, 2, ".mlp.experts.linear_fc1.weight0",
+         ".mlp.experts.linear_fc2.weight0"},
+    };
+    size_t i;
 
-    BASE_TRY(ptc_preset_dim(preset, ".linear_fc1.weight", 2, 0, &rows));
-    BASE_TRY(ptc_preset_dim(preset, ".linear_fc2.weight", 2, 1, &columns));
-    BASE_TRY(ptc_preset_dim(preset, EXPERTS ".linear_fc1.weight", 3, 1,
-                            &expert_rows));
-    BASE_TRY(ptc_preset_dim(preset, EXPERTS ".linear_fc2.weight", 3, 2,
-                            &expert_columns));
-    if (rows != 0 || preset->table == NULL) {
-        BASE_TRY(find_halves(preset, PTC_SIZE_FC1, rows, columns));
-    }
-    if (expert_rows != 0 || preset->table == NULL) {
-        BASE_TRY(find_halves(preset, PTC_SIZE_EXPERT_FC1, expert_rows,
-                             expert_columns));
+    for (i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+        uint32_t n_dims = places[i].n_dims;
+        uint64_t rows;
+        uint64_t columns;
+
+        BASE_TRY(
+            ptc_preset_dim(preset, places[i].fc1, n_dims, n_dims - 2, &rows));
+        BASE_TRY(ptc_preset_dim(preset, places[i].fc2, n_dims, n_dims - 1,
+                                &columns));
+        if (rows != 0 || preset->table == NULL) {
+            BASE_TRY(find_halves(preset, places[i].size, rows, columns));
+        }
     }
     return BASE_OK;
 }
@@ -176,7 +199,7 @@ static enum base_code write_megatron(struct ptc_preset *preset)
         BASE_TRY(find_units(preset));
         BASE_TRY(find_segments(preset));
     }
-    ptc_preset_write_head(preset, LAYER, NULL);
+    ptc_preset_write_head(preset, LAYER, EXPERT);
     PTC_PRESET_WRITE(preset, rules);
     if (ptc_preset_is_tied(preset, false)) {
         ptc_preset_write_tie(preset, &head, "embedding.word_embeddings.weight");

@@ -2,6 +2,7 @@
  * its first failure, and ptc_preset_expand checks it. */
 #include "ptc/preset_rules.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -16,6 +17,20 @@ void ptc_preset_fail_(const struct ptc_preset *preset, const char *fmt, ...)
     va_end(args);
     (void)base_fail(preset->err, BASE_BAD_ARG, "%s: %s",
                     preset->family->info.name, text);
+}
+
+void ptc_preset_set_segments(struct ptc_preset *preset,
+                             enum ptc_preset_size size,
+                             uint32_t n,
+                             uint64_t length)
+{
+    uint32_t i;
+
+    assert(n <= PTC_PRESET_MAX_SEGMENTS);
+    preset->n_segments[size] = n;
+    for (i = 0; i < n; i++) {
+        preset->segments[size][i] = length;
+    }
 }
 
 bool ptc_preset_cuts(const struct ptc_preset *preset)
@@ -223,11 +238,11 @@ static void add_cut(struct ptc_preset *preset,
         (void)base_buf_addf(&preset->out, ", unit: {%zu: %" PRIu64 "}", dim,
                             preset->units[rule->unit]);
     }
-    if (preset->segment[rule->segments] != 0) {
+    if (preset->n_segments[rule->segments] != 0) {
         (void)base_buf_addf(&preset->out, ", segments: {%zu: [", dim);
         for (i = 0; i < preset->n_segments[rule->segments]; i++) {
             (void)base_buf_addf(&preset->out, "%s%" PRIu64, i == 0 ? "" : ", ",
-                                preset->segment[rule->segments]);
+                                preset->segments[rule->segments][i]);
         }
         add(preset, "]}");
     }

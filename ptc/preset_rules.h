@@ -28,9 +28,12 @@ enum ptc_preset_size {
     PTC_SIZE_NONE,
     PTC_SIZE_Q,          /* query heads */
     PTC_SIZE_KV,         /* key and value heads */
+    PTC_SIZE_O,          /* query heads as the output projection has them */
     PTC_SIZE_QKV,        /* fused, whatever the family's way */
+    PTC_SIZE_KV_B,       /* keys and values of a head, from a latent */
     PTC_SIZE_FC1,        /* gate and up, fused */
-    PTC_SIZE_EXPERT_FC1, /* the same of stacked experts */
+    PTC_SIZE_SHARED_FC1, /* the same of shared experts */
+    PTC_SIZE_EXPERT_FC1, /* the same of experts */
     PTC_SIZE_N,
 };
 
@@ -69,7 +72,8 @@ struct ptc_preset_config {
     uint64_t ffn;
 };
 
-#define PTC_PRESET_MAX_STATES 64
+#define PTC_PRESET_MAX_STATES   64
+#define PTC_PRESET_MAX_SEGMENTS 3
 
 /* A preset while it is written out.  Owner: ptc_preset_expand's frame. */
 struct ptc_preset {
@@ -78,9 +82,9 @@ struct ptc_preset {
     bool has[PTC_OPT_N];
     uint64_t value[PTC_OPT_N]; /* 0 where not given */
     struct ptc_preset_config config;
-    uint64_t units[PTC_SIZE_N];   /* 0: leave `unit` out */
-    uint64_t segment[PTC_SIZE_N]; /* length of each; 0: leave out */
-    uint32_t n_segments[PTC_SIZE_N];
+    uint64_t units[PTC_SIZE_N];      /* 0: leave `unit` out */
+    uint32_t n_segments[PTC_SIZE_N]; /* 0: leave `segments` out */
+    uint64_t segments[PTC_SIZE_N][PTC_PRESET_MAX_SEGMENTS];
     uint32_t n_states; /* optimizer states of one element each */
     struct base_str states[PTC_PRESET_MAX_STATES];
     struct base_buf out;
@@ -131,6 +135,12 @@ static inline uint64_t ptc_preset_divide(uint64_t a, uint64_t b)
 {
     return b != 0 && a % b == 0 ? a / b : 0;
 }
+
+/* Segments of @size: @n of @length. */
+void ptc_preset_set_segments(struct ptc_preset *preset,
+                             enum ptc_preset_size size,
+                             uint32_t n,
+                             uint64_t length);
 
 /* Does some rule really cut by tp, so that sizes matter? */
 bool ptc_preset_cuts(const struct ptc_preset *preset);

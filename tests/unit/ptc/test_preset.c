@@ -190,7 +190,9 @@ static void test_experts_lie_across_data_parallel_ranks(void **state)
         "- {match: '*.mlp.gate.weight', stage: layer, optional: true}",
         NULL};
     static const char *const megatron[] = {
-        "meshes:\n  moe: {dp: 1, ep: 2, tp: 2}\n", "!experts:",
+        "meshes:\n  moe: {dp: 1, ep: 2, tp: 2}\n",
+        "'*.mlp.experts.linear_fc1.weight*', dims: [tp, ~], segments: {0: [6, "
+        "6]}, expert: true, mesh: moe,",
         "'*.mlp.experts.experts.linear_fc1.weight', dims: [ep, tp, ~], "
         "segments: {1: [6, 6]}, mesh: moe,",
         "'*.mlp.experts.experts.linear_fc2.weight', dims: [ep, ~, tp], mesh: "

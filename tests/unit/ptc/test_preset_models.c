@@ -66,6 +66,53 @@ static const struct shape qwen_moe[] = {
     {"model.norm.weight", 1, {64}},
 };
 
+static const struct shape phi3[] = {
+    {"model.embed_tokens.weight", 2, {101, 64}},
+    {"model.layers.#.self_attn.qkv_proj.weight", 2, {128, 64}},
+    {"model.layers.#.self_attn.o_proj.weight", 2, {64, 64}},
+    {"model.layers.#.mlp.gate_up_proj.weight", 2, {180, 64}},
+    {"model.layers.#.mlp.down_proj.weight", 2, {64, 90}},
+    {"model.layers.#.input_layernorm.weight", 1, {64}},
+    {"model.norm.weight", 1, {64}},
+    {"lm_head.weight", 2, {101, 64}},
+    {"score.weight", 2, {3, 64}},
+};
+
+/* Latent attention, with queries from a latent too. */
+static const struct shape deepseek_v3[] = {
+    {"model.embed_tokens.weight", 2, {101, 64}},
+    {"model.layers.#.self_attn.q_a_proj.weight", 2, {20, 64}},
+    {"model.layers.#.self_attn.q_a_layernorm.weight", 1, {20}},
+    {"model.layers.#.self_attn.q_b_proj.weight", 2, {96, 20}},
+    {"model.layers.#.self_attn.kv_a_proj_with_mqa.weight", 2, {28, 64}},
+    {"model.layers.#.self_attn.kv_a_layernorm.weight", 1, {24}},
+    {"model.layers.#.self_attn.kv_b_proj.weight", 2, {128, 24}},
+    {"model.layers.#.self_attn.o_proj.weight", 2, {64, 64}},
+    {"model.layers.#.mlp.gate.weight", 2, {4, 64}},
+    {"model.layers.#.mlp.gate.e_score_correction_bias", 1, {4}},
+    {"model.layers.#.mlp.experts.@.gate_proj.weight", 2, {48, 64}},
+    {"model.layers.#.mlp.experts.@.up_proj.weight", 2, {48, 64}},
+    {"model.layers.#.mlp.experts.@.down_proj.weight", 2, {64, 48}},
+    {"model.layers.#.mlp.shared_experts.gate_proj.weight", 2, {96, 64}},
+    {"model.layers.#.mlp.shared_experts.up_proj.weight", 2, {96, 64}},
+    {"model.layers.#.mlp.shared_experts.down_proj.weight", 2, {64, 96}},
+    {"model.layers.#.input_layernorm.weight", 1, {64}},
+    {"model.layers.#.enorm.weight", 1, {64}},
+    {"model.layers.#.eh_proj.weight", 2, {64, 128}},
+    {"model.layers.#.embed_tokens.weight", 2, {101, 64}},
+    {"model.layers.#.shared_head.norm.weight", 1, {64}},
+    {"model.layers.#.shared_head.head.weight", 2, {101, 64}},
+    {"model.norm.weight", 1, {64}},
+    {"lm_head.weight", 2, {101, 64}},
+};
+
+static const struct shape deepseek_v2_lite[] = {
+    {"model.layers.#.self_attn.q_proj.weight", 2, {96, 64}},
+    {"model.layers.#.self_attn.kv_a_proj_with_mqa.weight", 2, {28, 64}},
+    {"model.layers.#.self_attn.kv_b_proj.weight", 2, {128, 24}},
+    {"model.layers.#.self_attn.o_proj.weight", 2, {64, 64}},
+};
+
 static const struct shape gpt2[] = {
     {"transformer.wte.weight", 2, {101, 48}},
     {"transformer.wpe.weight", 2, {16, 48}},
@@ -143,6 +190,26 @@ static const struct shape megatron_moe[] = {
     {"decoder.layers.#.mlp.experts.experts.linear_fc2.weight", 3, {4, 64, 48}},
     {"decoder.final_layernorm.weight", 1, {64}},
     {"output_layer.weight", 2, {101, 64}},
+};
+
+static const struct shape megatron_local_experts[] = {
+    {"decoder.layers.#.self_attention.linear_qkv.weight", 2, {128, 64}},
+    {"decoder.layers.#.self_attention.linear_proj.weight", 2, {64, 64}},
+    {"decoder.layers.#.mlp.shared_experts.linear_fc1.weight", 2, {24, 64}},
+    {"decoder.layers.#.mlp.shared_experts.linear_fc2.weight", 2, {64, 12}},
+    {"decoder.layers.#.mlp.experts.local_experts.@.linear_fc1.weight",
+     2,
+     {96, 64}},
+    {"decoder.layers.#.mlp.experts.local_experts.@.linear_fc2.weight",
+     2,
+     {64, 48}},
+};
+
+static const struct shape megatron_grouped_experts[] = {
+    {"decoder.layers.#.self_attention.linear_qkv.weight", 2, {128, 64}},
+    {"decoder.layers.#.self_attention.linear_proj.weight", 2, {64, 64}},
+    {"decoder.layers.#.mlp.experts.linear_fc1.weight@", 2, {96, 64}},
+    {"decoder.layers.#.mlp.experts.linear_fc2.weight@", 2, {64, 48}},
 };
 
 static void add(struct ptc_table_builder *builder,
@@ -251,6 +318,11 @@ static void test_every_tensor_of_a_model_has_a_rule(void **state)
         {"llama:tp=2,heads=8", MODEL(mixtral), 2},
         {"llama:dp=4,ep=4", MODEL(qwen_moe), 4},
         {"llama:tp=2,tied=1,heads=8,pp=2,zero1=1", MODEL(qwen_moe), 4},
+        {"llama:tp=4,pp=2,heads=8", MODEL(phi3), 8},
+        {"llama:tp=8,dp=2,heads=8,zero1=1", MODEL(phi3), 16},
+        {"llama:tp=3,heads=8,pp=3", MODEL(deepseek_v3), 9},
+        {"llama:tp=2,dp=4,ep=4,heads=8,zero1=1", MODEL(deepseek_v3), 8},
+        {"llama:tp=8,heads=8", MODEL(deepseek_v2_lite), 8},
         {"gpt2:tp=4,pp=2,heads=4", MODEL(gpt2), 8},
         {"gpt2:tp=3,dp=2,heads=4,zero1=1", MODEL(gpt2), 6},
         {"gpt2:tied=0", MODEL(gpt2), 1},
@@ -260,6 +332,9 @@ static void test_every_tensor_of_a_model_has_a_rule(void **state)
         {"megatron:tp=3,dp=2,heads=8,zero1=1", MODEL(megatron), 6},
         {"megatron:tp=2,dp=4,ep=2,heads=8", MODEL(megatron_moe), 8},
         {"megatron:ep=4,dp=4,pp=2,zero1=1", MODEL(megatron_moe), 8},
+        {"megatron:tp=2,dp=4,ep=2,heads=8", MODEL(megatron_local_experts), 8},
+        {"megatron:tp=2,dp=2,ep=2,pp=3,heads=8,zero1=1",
+         MODEL(megatron_grouped_experts), 12},
         {"fsdp2:dp=7", MODEL(gpt2), 7},
         {"fsdp2:dp=3,replicate=2", MODEL(bert), 6},
         {"zero1:dp=3", MODEL(llama), 3},
@@ -275,10 +350,54 @@ static void test_every_tensor_of_a_model_has_a_rule(void **state)
     }
 }
 
+/* The text that a preset writes for a model's table. */
+static void check_writes(const char *short_form,
+                         const struct shape *shapes,
+                         size_t n,
+                         const char *text)
+{
+    BASE_AUTO(ptc_table) table = make_table(shapes, n);
+    BASE_AUTO(ptc_spec) spec = NULL;
+    BASE_AUTO_BUF buf;
+    struct base_err err = {0};
+
+    base_buf_init(&buf, 1 << 20);
+    assert_ok(ptc_preset_expand(base_str_of(short_form), BASE_STR(""), NULL,
+                                table, &spec, &err),
+              &err);
+    assert_ok(ptc_spec_format(spec, &buf, &err), &err);
+    if (strstr(base_buf_str(&buf).ptr, text) == NULL) {
+        fail_msg("%s: no '%s' in\n%s", short_form, text,
+                 base_buf_str(&buf).ptr);
+    }
+}
+
+static void test_fused_and_latent_tensors_are_cut_at_heads(void **state)
+{
+    (void)state;
+    check_writes("llama:tp=2,heads=8", MODEL(phi3),
+                 "qkv_proj.weight', dims: [tp, ~], unit: {0: 8}, "
+                 "segments: {0: [64, 32, 32]}");
+    check_writes(
+        "llama:tp=2,heads=8", MODEL(phi3),
+        "gate_up_proj.weight', dims: [tp, ~], segments: {0: [90, 90]}");
+    check_writes("llama:tp=2,heads=8", MODEL(deepseek_v3),
+                 "q_b_proj.weight', dims: [tp, ~], unit: {0: 12}");
+    check_writes("llama:tp=2,heads=8", MODEL(deepseek_v3),
+                 "kv_b_proj.weight', dims: [tp, ~], unit: {0: 16}");
+    check_writes("llama:tp=2,heads=8", MODEL(deepseek_v3),
+                 "o_proj.weight', dims: [~, tp], unit: {1: 8}");
+    check_writes("megatron:tp=2,heads=8", MODEL(megatron_local_experts),
+                 "linear_fc1.weight', dims: [tp, ~], segments: {0: [12, 12]}");
+    check_writes("megatron:tp=2,heads=8", MODEL(megatron_grouped_experts),
+                 "linear_fc1.weight*', dims: [tp, ~], segments: {0: [48, 48]}");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_tensor_of_a_model_has_a_rule),
+        cmocka_unit_test(test_fused_and_latent_tensors_are_cut_at_heads),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
