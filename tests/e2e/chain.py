@@ -6,8 +6,9 @@
 TP4 PP1 DP2 -> TP2 PP2 -> FSDP2 over 7 -> ZeRO-1 over 3 -> Hugging Face -> TP4
 PP1 DP2, each by `retile convert` and by copying out of a mount of the one
 before: the two ways are byte-identical, and the last equals the first.  Each
-file is opened with safetensors, and its tensors compared with slices that this
-script cuts by itself; numpy maps the .npy view, torch loads a rank's file.
+file is opened by three readers (safetensors, numpy mapping it, torch), and its
+tensors compared with slices that this script cuts by itself; numpy maps every
+.npy file of every mount.
 """
 import filecmp
 import json
@@ -165,6 +166,24 @@ def same(a, b):
         a.view(np.uint8) if a.ndim else a, b.view(np.uint8) if b.ndim else b)
 
 
+def read_file(path):
+    """Name -> tensor by safetensors; numpy and torch read the same."""
+    with safe_open(path, framework="np") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+    mapped = np.memmap(path, mode="r")
+    data = 8 + int.from_bytes(mapped[:8].tobytes(), "little")
+    assert data % 4096 == 0, path
+    header = json.loads(mapped[8:data].tobytes())
+    header.pop("__metadata__")
+    loaded = torch_load_file(path)
+    assert tensors.keys() == header.keys() == loaded.keys(), path
+    for name, value in tensors.items():
+        begin, end = header[name]["data_offsets"]
+        assert mapped[data + begin:data + end].tobytes() == value.tobytes()
+        assert same(loaded[name].numpy(), value), (path, name)
+    return tensors
+
+
 def check_ranks(directory, expected):
     """Every rank's files hold exactly what is expected."""
     found_ranks = sorted((directory / "ranks").iterdir())
@@ -172,35 +191,26 @@ def check_ranks(directory, expected):
     for where, want in zip(found_ranks, expected):
         want = dict(want)
         for path in sorted(where.glob("*.safetensors")):
-            with safe_open(path, framework="np") as file:
-                for name in file.keys():
-                    value = file.get_tensor(name)
-                    key = name
-                    if name not in want:  # a flat: optim.STATE.FLAT.0
-                        key = ("flat", name.split(".")[1])
-                    assert same(value, np.array(want.pop(key), order="C")), (
-                        path, name)
+            for name, value in read_file(path).items():
+                key = name
+                if name not in want:  # a flat: optim.STATE.FLAT.0
+                    key = ("flat", name.split(".")[1])
+                assert same(value, np.array(want.pop(key), order="C")), (
+                    path, name)
         assert not want, (where, list(want)[:3])
 
 
 def check_hf(directory, model, optim):
     for stem, want in (("model", model), ("optim", optim)):
-        with safe_open(directory / f"{stem}.safetensors", "np") as file:
-            assert set(file.keys()) == set(want), stem
-            for name, value in want.items():
-                assert same(file.get_tensor(name), value), name
-
-
-def check_torch(directory):
-    """torch reads a rank's file as numpy does."""
-    path = next((directory / "ranks").glob("*/model.safetensors"))
-    loaded = torch_load_file(path)
-    with safe_open(path, framework="np") as file:
-        for name, value in loaded.items():
-            assert torch.equal(value, torch.from_numpy(file.get_tensor(name)))
+        found = read_file(directory / f"{stem}.safetensors")
+        assert found.keys() == want.keys(), stem
+        for name, value in want.items():
+            assert same(found[name], value), name
 
 
 def check_npy(directory, state):
+    names = sorted(p.name for p in directory.iterdir())
+    assert set(names) >= {f"{name}.npy" for name in state}, directory
     for name, value in state.items():
         mapped = np.load(directory / f"{name}.npy", mmap_mode="r")
         assert same(np.asarray(mapped), value), name
@@ -233,13 +243,14 @@ class Mount:
         self.where.rmdir()
 
 
-def step(top, n, source, spec, check):
+def step(top, n, source, spec, state, check):
     """One link: convert, and copy the same out of a mount of the source."""
     converted, copied = top / f"{n}.convert", top / f"{n}.mount"
     run(RETILE, "convert", source, converted, "--to", spec)
     with Mount(source, top / "mnt") as mnt:
         shown = mnt / "hf" if spec == "hf" else mnt / "as" / spec
         shutil.copytree(shown, copied)
+        check_npy(mnt / "npy", state)
     same_trees(converted, copied)
     shutil.rmtree(copied)
     check(converted)
@@ -258,26 +269,24 @@ def main():
     with tempfile.TemporaryDirectory(prefix="retile-chain-", dir=parent) as top:
         top = pathlib.Path(top)
         write_hf(top / "0", model, optim, sizes)
-        first = step(top, 1, top / "0", "gpt2:tp=4,dp=2",
-                     lambda d: check_ranks(d, expect_tp(state, layers, 4, 1, 2)))
-        check_torch(first)
-        at = step(top, 2, first, "gpt2:tp=2,pp=2",
-                  lambda d: check_ranks(d, expect_tp(state, layers, 2, 2, 1)))
-        last, at = at, step(top, 3, at, "fsdp2:dp=7",
-                            lambda d: check_ranks(d, expect_fsdp(state, 7)))
-        shutil.rmtree(last)
-        check_torch(at)
-        last, at = at, step(top, 4, at, "zero1:dp=3",
-                            lambda d: check_ranks(
-                                d, expect_zero1(model, optim, 3)))
-        shutil.rmtree(last)
-        with Mount(at, top / "mnt") as mnt:
-            check_npy(mnt / "npy", state)
-        last, at = at, step(top, 5, at, "hf",
-                            lambda d: check_hf(d, model, optim))
-        shutil.rmtree(last)
-        last, at = at, step(top, 6, at, "gpt2:tp=4,dp=2",
-                            lambda d: same_trees(first, d))
+        links = [
+            ("gpt2:tp=4,dp=2",
+             lambda d: check_ranks(d, expect_tp(state, layers, 4, 1, 2))),
+            ("gpt2:tp=2,pp=2",
+             lambda d: check_ranks(d, expect_tp(state, layers, 2, 2, 1))),
+            ("fsdp2:dp=7", lambda d: check_ranks(d, expect_fsdp(state, 7))),
+            ("zero1:dp=3",
+             lambda d: check_ranks(d, expect_zero1(model, optim, 3))),
+            ("hf", lambda d: check_hf(d, model, optim)),
+            ("gpt2:tp=4,dp=2", lambda d: same_trees(top / "1.convert", d)),
+        ]
+        at = top / "0"
+        for n, (spec, check) in enumerate(links, 1):
+            made = step(top, n, at, spec, state, check)
+            if n > 2:
+                shutil.rmtree(at)
+            at = made
+        first = top / "1.convert"
         run(RETILE, "verify", first, top / "0")
         print("the last equals the first, byte for byte")
 
