@@ -1,4 +1,5 @@
 /* `retile plan`: who sends what to whom, before anything moves. */
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -252,11 +253,11 @@ static enum base_code make_problem(struct run *run, struct base_err *err)
 
     BASE_TRY(parse_hosts(run, &from_hosts, &to_hosts, err));
     problem->n_hosts = from_hosts > to_hosts ? from_hosts : to_hosts;
+    assert(problem->n_hosts > 0);
     run->from_host = calloc(n_from, sizeof(*run->from_host));
     run->to_host = calloc(n_to, sizeof(*run->to_host));
     run->ranks = calloc(n_from, sizeof(*run->ranks));
-    run->holdings =
-        calloc((size_t)problem->n_hosts + 1, sizeof(*run->holdings));
+    run->holdings = calloc(problem->n_hosts, sizeof(*run->holdings));
     if (run->from_host == NULL || run->to_host == NULL || run->ranks == NULL ||
         run->holdings == NULL) {
         return base_fail(err, BASE_NO_MEM, "out of memory");
@@ -311,8 +312,7 @@ static uint64_t move_bytes(const struct run *run, const struct ptc_move *move)
 static enum base_code sum_flows(struct run *run, struct base_err *err)
 {
     uint64_t n_moves = ptc_plan_n_moves(run->plan);
-    BASE_AUTO_MEM size_t *at =
-        calloc((size_t)run->problem.n_hosts + 1, sizeof(*at));
+    BASE_AUTO_MEM size_t *at = calloc(run->problem.n_hosts, sizeof(*at));
     BASE_VEC(struct cli_flow) flows = {0};
     size_t first = 0;
     uint32_t to = 0;
@@ -371,6 +371,7 @@ static enum base_code make_plan(struct run *run, struct base_err *err)
     uint64_t link_bytes = 12500000000u;
     struct base_digest digest;
 
+    assert(n_hosts > 0);
     if (link_text != NULL &&
         (!base_parse_size(base_str_of(link_text), &link_bytes) ||
          link_bytes == 0)) {

@@ -49,12 +49,12 @@ def test_plan_takes_the_fastest_link():
 
 def test_plan_refuses_sums_that_overflow():
     table = {"retile_table": 1, "ties": {}, "objects": {}, "tensors": [
-        {"name": "a", "group": "model", "dtype": "U8", "shape": [2**62]}]}
+        {"name": "a", "group": "model", "dtype": "U8", "shape": [2**60]}]}
     pathlib.Path("t.json").write_text(json.dumps(table))
     pathlib.Path("all.yaml").write_text(
-        "mesh: {dp: 2}\nrules:\n  - {match: '*'}\n")
+        "mesh: {dp: 8}\nrules:\n  - {match: '*'}\n")
     done = retile("plan", "--table", "t.json", "--from", "hf", "--to",
-                  "all.yaml", "--hosts", "2")
+                  "all.yaml", "--hosts", "8")
     check(done.returncode == 1 and b"2^63" in done.stderr, done.stderr)
 
 
