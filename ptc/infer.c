@@ -124,6 +124,30 @@ static enum base_code differ(const struct infer *in,
                      b->shape[d]);
 }
 
+/* May units repeat?  Then some parts that differ in the last axis only have one
+ * unit each (docs/layouts.md, Cutting).  A unit of one element is also what a
+ * rule without `unit` has; then nothing repeats. */
+static bool may_repeat(const struct infer *in,
+                       const struct ptc_mesh *mesh,
+                       const struct ptc_dim_rule *dim,
+                       uint32_t parts)
+{
+    uint32_t n_last = 1;
+    uint32_t n_single = 0;
+
+    for (uint32_t i = dim->n_axes; i > 0 && n_last == 1; i--) {
+        n_last = mesh->axes[dim->axes[i - 1]].size;
+    }
+    for (uint32_t part = 0; part < parts; part++) {
+        n_single = part % n_last == 0 ? 0 : n_single;
+        n_single += in->part_length[part] == dim->unit;
+        if (n_single == n_last) {
+            return dim->unit > 1 && n_last > 1;
+        }
+    }
+    return false;
+}
+
 /* Segments tell the whole length. */
 static enum base_code solve_segments(const struct infer *in,
                                      const struct ptc_dim_rule *dim,
@@ -150,7 +174,6 @@ static enum base_code solve_cut_dim(struct infer *in,
     struct base_str name = g->items[0].name;
     uint32_t parts = n_parts(mesh, dim);
     uint64_t sum = 0;
-    bool all_one_unit = dim->unit > 0 && parts > 1;
     uint32_t missing = 0;
     uint32_t n_missing = 0;
 
@@ -176,7 +199,6 @@ static enum base_code solve_cut_dim(struct infer *in,
             n_missing++;
             continue;
         }
-        all_one_unit = all_one_unit && in->part_length[part - 1] == dim->unit;
         if (!base_add_u64(sum, in->part_length[part - 1], &sum)) {
             return base_fail(in->err, BASE_LIMIT,
                              "tensor %.*s: dimension %u overflows",
@@ -189,13 +211,11 @@ static enum base_code solve_cut_dim(struct infer *in,
                          "dimension %u, so its whole shape is unknown; %s",
                          BASE_STR_FMT(name), missing, parts, d, HINT);
     }
-    /* A unit of one element is also what a rule without `unit` has; then
-     * nothing repeats (docs/layouts.md, Cutting). */
-    if (all_one_unit && dim->unit > 1) {
+    if (may_repeat(in, mesh, dim, parts)) {
         return base_fail(in->err, BASE_BAD_ARG,
-                         "tensor %.*s: each rank has one unit of %" PRIu64
-                         " of dimension %u; whether units repeat on several "
-                         "ranks cannot be told from shapes; %s",
+                         "tensor %.*s: ranks have one unit of %" PRIu64
+                         " of dimension %u each; whether units repeat on "
+                         "several ranks cannot be told from shapes; %s",
                          BASE_STR_FMT(name), dim->unit, d, HINT);
     }
     *ret = sum;

@@ -144,6 +144,13 @@ static void test_refuses_what_shards_do_not_determine(void **state)
          {ON("w", 0, 1, 3)},
          BASE_BAD_ARG,
          "no rank shows part 1 of 2"},
+        /* 7 units or 8: the last two ranks may have the same one */
+        {"mesh: {a: 3, b: 2}\n"
+         "rules: [{match: w, dims: [[a, b]], unit: {0: 4}}]",
+         {ON("w", 0, 1, 8), ON("w", 1, 1, 4), ON("w", 2, 1, 8),
+          ON("w", 3, 1, 4), ON("w", 4, 1, 4), ON("w", 5, 1, 4)},
+         BASE_BAD_ARG,
+         "repeat"},
         {TP2 "rules: [{match: w, dims: [tp], unit: {0: 4}}]",
          {ON("w", 0, 1, 4), ON("w", 1, 1, 4)},
          BASE_BAD_ARG,
