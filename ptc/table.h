@@ -79,7 +79,7 @@ void ptc_table_builder_free(struct ptc_table_builder *builder);
 BASE_AUTO_DEFINE(ptc_table_builder);
 
 /* Errors: BASE_BAD_INPUT  bad name or group, more than PTC_MAX_DIMS dims,
- *                         size overflows 2^63 bytes or is no whole byte
+ *                         2^61 bytes or more, or no whole byte
  *         BASE_LIMIT, BASE_NO_MEM */
 enum base_code ptc_table_add(struct ptc_table_builder *builder,
                              struct base_str name,

@@ -145,11 +145,12 @@ static enum base_code measure(struct ptc_tensor *tensor,
     if (!ptc_dtype_bytes(tensor->dtype, n_elems, &tensor->n_bytes)) {
         bool is_part = n_elems <= UINT64_MAX / 64;
 
-        return base_fail(
-            err, BASE_BAD_INPUT,
-            "tensor '%.*s': shape: %" PRIu64 " elements of %s %s",
-            BASE_STR_FMT(tensor->name), n_elems, ptc_dtype_name(tensor->dtype),
-            is_part ? "are no whole number of bytes" : "overflow 2^63 bytes");
+        return base_fail(err, BASE_BAD_INPUT,
+                         "tensor '%.*s': shape: %" PRIu64 " elements of %s %s",
+                         BASE_STR_FMT(tensor->name), n_elems,
+                         ptc_dtype_name(tensor->dtype),
+                         is_part ? "are no whole number of bytes"
+                                 : "are 2^61 bytes or more");
     }
     tensor->n_dims = n_dims;
     tensor->n_elems = n_elems;

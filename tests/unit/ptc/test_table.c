@@ -182,7 +182,7 @@ static void test_bad_tables_are_refused_with_the_place(void **state)
         {TABLE("{\"name\":\"a\",\"group\":\"g\",\"dtype\":\"U64\",\"shape\":"
                "[2305843009213693952]}",
                "", ""),
-         "overflow 2^63 bytes"},
+         "are 2^61 bytes or more"},
         {TABLE("{\"name\":\"a\",\"group\":\"g\",\"dtype\":\"U8\",\"shape\":"
                "[1,1,1,1,1,1,1,1,1]}",
                "", ""),
