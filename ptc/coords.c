@@ -387,9 +387,10 @@ read_top(struct reader *r, json_t *json, struct ptc_coords *coords)
     if (!json_is_integer(version) || json_integer_value(version) != 1) {
         return bad(r, "`version` is not 1");
     }
-    if (tensors != NULL) {
-        BASE_TRY(read_tensors(r, tensors, coords));
+    if (tensors == NULL) {
+        return bad(r, "`tensors` is missing");
     }
+    BASE_TRY(read_tensors(r, tensors, coords));
     return ties == NULL ? BASE_OK : read_ties(r, ties, coords);
 }
 

@@ -1,15 +1,13 @@
 /* Copy: all bytes of a target's files, out of a source's blobs, each source
- * byte read at most once.
+ * byte read at most once, and only if a file wants it.
  *
  * The unit of work is a block: a box of one tensor whose inner dimensions are
- * whole.  In a block, every source piece is one contiguous read and every
- * target piece one contiguous write (gathered from the block's buffer, by
- * iovec where runs are long enough, through scratch where they are short);
- * replicas of a target are further writes of the same buffer.  Threads take
- * blocks; memory is threads * block.
- *
- * Runs that are contiguous on both sides and large may be passed on by larger
- * blocks; nothing is read twice, nothing unneeded is read. */
+ * whole, or several small tensors.  What a block needs of a source file is one
+ * read wherever it is contiguous there (pieces that interleave are read at
+ * once), and what a target file needs of it is one write: straight out of the
+ * bytes read where they are in that order, else put together in scratch.
+ * Replicas of a target are further writes of the same bytes.  Threads take
+ * blocks; memory is two blocks a thread. */
 #ifndef STORE_COPY_H
 #define STORE_COPY_H
 

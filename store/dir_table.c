@@ -206,7 +206,7 @@ from_coords(struct known *k, struct ptc_table **ret, struct base_err *err)
         BASE_TRY(records_of_file(k, i, err));
     }
     BASE_TRY(compact(k, err));
-    if (k->records.n == 0) {
+    if (k->records.n == 0 && k->ties.n == 0) {
         *ret = NULL;
         return BASE_OK;
     }

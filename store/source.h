@@ -39,7 +39,8 @@ void store_source_free(struct store_source *source);
 BASE_AUTO_DEFINE(store_source);
 
 /* Open and check: headers of all files, coordinates against the spec, dtypes,
- * shapes, coverage.  Reads no tensor data.
+ * shapes, coverage.  Reads no tensor data.  All files stay open, so the
+ * process's soft limit of open files is raised to its hard limit.
  * Errors: BASE_NOT_FOUND  @path does not exist
  *         BASE_BAD_INPUT, BASE_MISMATCH  naming file and field
  *         BASE_BAD_ARG  `from` given where layout.yaml is, or needed and absent */

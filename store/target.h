@@ -18,8 +18,10 @@ struct store_target;
 void store_target_free(struct store_target *target);
 BASE_AUTO_DEFINE(store_target);
 
-/* Errors: those of ptc_layout_create; BASE_MISMATCH for a rank's object whose
- * coordinate did not exist (on_change refuse). */
+/* Reads tensor data only where @spec (taken on success) ties tensors that have
+ * bytes of their own in the source: these must be equal.
+ * Errors: those of ptc_layout_create; BASE_MISMATCH for such a tie that is not,
+ * and for a rank's object whose coordinate did not exist (on_change refuse). */
 enum base_code store_target_open(const struct store_source *source,
                                  struct ptc_spec **spec,
                                  struct store_target **ret,
@@ -30,7 +32,7 @@ const struct ptc_layout *store_target_layout(const struct store_target *target);
 const struct ptc_pieces *store_target_pieces(const struct store_target *target);
 
 /* Rank objects of the source that the target does not show, for people:
- * "ranks/003/rng.json". */
+ * "ranks/003/rng.json".  What `hf` means shows none. */
 uint32_t store_target_n_dropped(const struct store_target *target);
 const char *store_target_dropped(const struct store_target *target,
                                  uint32_t idx);

@@ -369,6 +369,69 @@ static void test_the_wrong_spec_for_such_files_is_refused(void **state)
                                      "[2, 2]"));
 }
 
+static void test_a_table_that_contradicts_a_file_is_refused(void **state)
+{
+    static const struct {
+        const char *n, *says;
+    } cases[] = {
+        {"\"group\":\"model\",\"dtype\":\"F32\",\"shape\":[2]", NULL},
+        {"\"group\":\"other\",\"dtype\":\"F32\",\"shape\":[2]",
+         "000/model.safetensors: tensor n: it belongs to group other"},
+        {"\"group\":\"model\",\"dtype\":\"I32\",\"shape\":[2]",
+         "000/model.safetensors: tensor n: dtype is F32, elsewhere I32"},
+        {"\"group\":\"model\",\"dtype\":\"F32\",\"shape\":[3]",
+         "shape is [2], the layout gives rank 0 [3]"},
+    };
+    const struct tmp_dir *tmp = *state;
+    BASE_AUTO_MEM char *path = bare_ranks(tmp);
+    BASE_AUTO_MEM char *spec = base_path("%s/spec.yaml", tmp->path);
+
+    tree_dir_put(tmp->path, "spec.yaml",
+                 BASE_STR("mesh: {tp: 2}\n"
+                          "rules: [{match: w, dims: [tp]}, {match: n}]\n"));
+    for (size_t i = 0; i < N_ITEMS(cases); i++) {
+        BASE_AUTO_MEM char *table = base_path("%s/%zu.json", tmp->path, i);
+        BASE_AUTO_MEM char *text =
+            base_path("{\"retile_table\":1,\"tensors\":[{\"name\":\"n\",%s},"
+                      "{\"name\":\"w\",\"group\":\"model\",\"dtype\":\"F32\","
+                      "\"shape\":[3,2]}],\"ties\":{},\"objects\":{}}",
+                      cases[i].n);
+        struct store_source_options options = {.from = spec, .table = table};
+        BASE_AUTO(store_source) source = NULL;
+        struct base_err err = {0};
+        enum base_code code;
+
+        tree_dir_put(tmp->path, table + strlen(tmp->path) + 1,
+                     base_str_of(text));
+        code = store_source_open_dir(path, &options, &source, &err);
+        if (cases[i].says == NULL) {
+            assert_ok(code, &err);
+        } else if (code != BASE_MISMATCH ||
+                   strstr(err.text, cases[i].says) == NULL) {
+            fail_msg("case %zu: code %d: %s", i, (int)code, err.text);
+        }
+    }
+}
+
+#define TIED_FILE(tensor, target)                                              \
+    "{\"__metadata__\":{\"retile\":\"{\\\"version\\\":1,\\\"tensors\\\":{"     \
+    "\\\"" tensor "\\\":{\\\"shape\\\":[2],\\\"offset\\\":[0]}},"              \
+    "\\\"ties\\\":{\\\"t\\\":\\\"" target                                      \
+    "\\\"}}\"}," F32(tensor, "[2]", 0, 8) "}"
+
+static void test_files_must_agree_on_ties(void **state)
+{
+    const struct tmp_dir *tmp = *state;
+    struct store_source *source = NULL;
+    struct base_err err = {0};
+
+    sample_put_st(tmp->path, "x.safetensors", TIED_FILE("a", "a"), 8);
+    sample_put_st(tmp->path, "y.safetensors", TIED_FILE("b", "b"), 8);
+    assert_int_equal(store_source_open_dir(tmp->path, NULL, &source, &err),
+                     BASE_MISMATCH);
+    assert_non_null(strstr(err.text, "tensor t: tied to a by"));
+}
+
 /* --- Hugging Face ------------------------------------------------------- */
 
 #define A_FILE "{" F32("a", "[2]", 0, 8) "}"
@@ -561,6 +624,25 @@ static void test_opens_sharded_files(void **state)
     assert_int_equal(ptc_pieces_n(store_source_pieces(source)), 2);
 }
 
+static void test_shards_may_stand_in_any_order(void **state)
+{
+    const struct tmp_dir *tmp = *state;
+    BASE_AUTO(store_source) source = NULL;
+    struct base_err err = {0};
+
+    sample_put_st(tmp->path, "shard-00001-model-00001-of-00002.safetensors",
+                  DCP("{\\\"w\\\":{\\\"saved_offsets\\\":[1,0]}}",
+                      F32("w", "[2,2]", 0, 16)),
+                  16);
+    sample_put_st(tmp->path, "shard-00002-model-00002-of-00002.safetensors",
+                  DCP("{\\\"w\\\":{\\\"saved_offsets\\\":[0,0]}}",
+                      F32("w", "[1,2]", 0, 8)),
+                  8);
+    assert_ok(store_source_open_dir(tmp->path, NULL, &source, &err), &err);
+    assert_int_equal(ptc_table_tensor(store_source_table(source), 0)->shape[0],
+                     3);
+}
+
 static void test_refuses_sharded_files_that_do_not_cover(void **state)
 {
     static const struct {
@@ -643,11 +725,14 @@ int main(void)
         tmp_dir_test(test_replicas_and_ties_are_all_the_other_copies),
         tmp_dir_test(test_files_that_say_nothing_are_understood_by_a_spec),
         tmp_dir_test(test_the_wrong_spec_for_such_files_is_refused),
+        tmp_dir_test(test_a_table_that_contradicts_a_file_is_refused),
+        tmp_dir_test(test_files_must_agree_on_ties),
         tmp_dir_test(test_opens_whole_files),
         tmp_dir_test(test_refuses_whole_files_that_do_not_fit),
         tmp_dir_test(test_a_tensor_in_two_groups_is_refused),
         tmp_dir_test(test_opens_one_file_and_no_rank_file_as_whole),
         tmp_dir_test(test_opens_sharded_files),
+        tmp_dir_test(test_shards_may_stand_in_any_order),
         tmp_dir_test(test_refuses_sharded_files_that_do_not_cover),
         tmp_dir_test(test_a_spec_is_a_file_or_a_short_form_or_hf),
     };
