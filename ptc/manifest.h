@@ -1,0 +1,119 @@
+/* A manifest: one version of a job, as bytes that are mapped, not parsed.
+ *
+ * It says everything about a version but its tensors' bytes: which blobs it
+ * consists of, where in them each box of each tensor lies (pieces, strided),
+ * which byte ranges carry digests (regions), the objects, the layout's text,
+ * and the table's digest.  Another layout of the same state is another
+ * manifest over the same blobs: that is all a rescale writes.
+ *
+ * Little endian, sections of fixed-size records behind one header; every
+ * offset and count is checked when a manifest is opened, so that accessors
+ * need no checks.  docs/formats.md has each byte.  Pure. */
+#ifndef PTC_MANIFEST_H
+#define PTC_MANIFEST_H
+
+#include <stdint.h>
+
+#include "base/hash.h"
+#include "ptc/pieces.h"
+#include "ptc/table.h"
+
+#define PTC_MANIFEST_MAX_BYTES ((uint64_t)1 << 32)
+#define PTC_DIGEST_CHUNK_BYTES ((uint64_t)1 << 20) /* one digest per 1 MiB */
+
+struct ptc_blob_name {
+    uint8_t bytes[16]; /* random; 32 hexadecimal digits as a file's name */
+};
+
+struct ptc_manifest_blob {
+    struct ptc_blob_name name;
+    uint64_t n_bytes;
+};
+
+/* A range of a blob that holds one shard of one tensor, contiguous.  Chunk i
+ * is its bytes [i MiB, (i + 1) MiB), counted from its own first byte, so the
+ * digest is the same wherever the region lies. */
+struct ptc_manifest_region {
+    uint32_t tensor; /* PTC_NONE: of a flat bucket, or of an object */
+    uint32_t blob;
+    uint64_t offset;
+    uint64_t n_bytes;
+    uint64_t first_chunk;      /* index into the digests */
+    struct base_digest digest; /* of its chunks' digests: its identity */
+};
+
+struct ptc_manifest_object {
+    struct base_str name;
+    uint32_t rank; /* PTC_NONE: the job's */
+    uint32_t region;
+};
+
+/* What a manifest says once; the texts are borrowed from the manifest. */
+struct ptc_manifest_head {
+    uint64_t version;   /* its number in the job */
+    uint64_t parent;    /* the version it was made from, 0: none */
+    uint64_t step;      /* of the training job; UINT64_MAX: not known */
+    uint64_t samples;   /* the data position; UINT64_MAX: not known */
+    int64_t created_ns; /* wall clock, since 1970 */
+    struct base_digest table;
+    struct base_str layout; /* canonical text of the spec */
+    struct base_str origin; /* "import", "rescale", "rollback", "save" */
+};
+
+/* Making one.  Arrays are borrowed until ptc_manifest_encode returns; pieces
+ * name blobs by their index in @blobs. */
+struct ptc_manifest_new {
+    struct ptc_manifest_head head;
+    const struct ptc_manifest_blob *blobs;
+    uint32_t n_blobs;
+    const struct ptc_manifest_region *regions;
+    uint32_t n_regions;
+    const struct base_digest *chunks;
+    uint64_t n_chunks;
+    const struct ptc_manifest_object *objects; /* by name, then rank */
+    uint32_t n_objects;
+    const struct ptc_table *table;
+    const struct ptc_pieces *pieces; /* every byte of @table once */
+};
+
+/* Append the bytes.  Equal input, equal bytes.
+ * Errors: BASE_LIMIT, BASE_NO_MEM */
+enum base_code ptc_manifest_encode(const struct ptc_manifest_new *from,
+                                   struct base_buf *buf,
+                                   struct base_err *err) BASE_MUST_CHECK;
+
+/* Opening one: @bytes (8-aligned, borrowed as long as the manifest) are checked
+ * whole: magic, version, own digest, sizes, offsets, counts, indices, texts.
+ * Errors: BASE_BAD_INPUT, naming @origin, section and field */
+struct ptc_manifest;
+void ptc_manifest_free(struct ptc_manifest *manifest);
+BASE_AUTO_DEFINE(ptc_manifest);
+enum base_code ptc_manifest_open(struct base_str bytes,
+                                 const char *origin,
+                                 struct ptc_manifest **ret,
+                                 struct base_err *err) BASE_MUST_CHECK;
+
+const struct ptc_manifest_head *
+ptc_manifest_head(const struct ptc_manifest *manifest);
+uint32_t ptc_manifest_n_blobs(const struct ptc_manifest *manifest);
+struct ptc_manifest_blob ptc_manifest_blob(const struct ptc_manifest *manifest,
+                                           uint32_t idx);
+uint32_t ptc_manifest_n_regions(const struct ptc_manifest *manifest);
+struct ptc_manifest_region
+ptc_manifest_region(const struct ptc_manifest *manifest, uint32_t idx);
+/* Digest of a region's chunk @idx. */
+struct base_digest ptc_manifest_chunk(const struct ptc_manifest *manifest,
+                                      const struct ptc_manifest_region *region,
+                                      uint64_t idx);
+uint32_t ptc_manifest_n_objects(const struct ptc_manifest *manifest);
+struct ptc_manifest_object
+ptc_manifest_object(const struct ptc_manifest *manifest, uint32_t idx);
+
+/* The pieces over @table, whose digest must be the head's (BASE_MISMATCH);
+ * sealed and checked for exact cover, given. */
+enum base_code ptc_manifest_pieces(const struct ptc_manifest *manifest,
+                                   const struct ptc_table *table,
+                                   struct ptc_pieces **ret,
+                                   struct base_err *err) BASE_MUST_CHECK;
+
+#endif

@@ -1,0 +1,82 @@
+/* A change of a store: blobs and a manifest made in staging, then published by
+ * one rename.  Until then nothing of it can be seen; whatever dies, the store
+ * is old or new.
+ *
+ *   store_change_begin      takes the lock, makes staging/ATTEMPT
+ *   store_change_blob       a new blob: reserved (fallocate) before it is
+ *                           written, ENOSPC and the budget come first
+ *   ... write ...
+ *   store_change_publish    sync, blobs to blobs/, table to tables/, manifest,
+ *                           rename; the new version's number
+ *
+ * A change belongs to one thread; blobs may be written by several. */
+#ifndef STORE_CHANGE_H
+#define STORE_CHANGE_H
+
+#include "store/root.h"
+#include "store/source.h"
+
+struct store_change;
+void store_change_free(struct store_change *change); /* aborts, unlocks */
+BASE_AUTO_DEFINE(store_change);
+
+/* @reserve_bytes: what it will write, checked against budget and free space
+ * now.  Errors: BASE_LIMIT (lock, budget: with the numbers), BASE_NO_SPACE */
+enum base_code store_change_begin(struct store_root *root,
+                                  const char *job,
+                                  uint64_t reserve_bytes,
+                                  struct store_change **ret,
+                                  struct base_err *err) BASE_MUST_CHECK;
+
+/* *ret_fd is borrowed, open for reading and writing until the change ends. */
+enum base_code store_change_blob(struct store_change *change,
+                                 uint64_t n_bytes,
+                                 struct ptc_blob_name *ret_name,
+                                 int *ret_fd,
+                                 struct base_err *err) BASE_MUST_CHECK;
+
+/* @manifest's head.version is set here.  Blobs that it names and this change
+ * did not make must be in the store. */
+enum base_code store_change_publish(struct store_change *change,
+                                    struct ptc_manifest_new *manifest,
+                                    uint64_t *ret_number,
+                                    struct base_err *err) BASE_MUST_CHECK;
+
+/* The three ways to make a version here.
+ *
+ * Import copies a source once, into blobs that are the files of its own
+ * layout (replicas share one), digesting on the way.  Rescale and rollback
+ * copy nothing: the new manifest names the old one's blobs. */
+struct store_import_options {
+    unsigned n_threads;
+    bool (*progress)(void *ctx, uint64_t done_bytes, uint64_t all_bytes);
+    void *progress_ctx;
+};
+enum base_code store_import(struct store_root *root,
+                            const char *job,
+                            const struct store_source *source,
+                            const struct store_import_options *options,
+                            uint64_t *ret_number,
+                            struct base_err *err) BASE_MUST_CHECK;
+/* @to is taken on success.  Errors: those of ptc_layout_create; objects whose
+ * coordinates change as their rules say. */
+enum base_code store_rescale(struct store_root *root,
+                             const char *job,
+                             uint64_t number, /* 0: the current one */
+                             struct ptc_spec **to,
+                             uint64_t *ret_number,
+                             struct base_err *err) BASE_MUST_CHECK;
+enum base_code store_rollback(struct store_root *root,
+                              const char *job,
+                              uint64_t number,
+                              uint64_t *ret_number,
+                              struct base_err *err) BASE_MUST_CHECK;
+
+/* A version as a source, for export, mount and verify: the second backend of
+ * store/source.h.  @version is taken on success. */
+enum base_code store_source_open_version(const struct store_root *root,
+                                         struct store_version **version,
+                                         struct store_source **ret,
+                                         struct base_err *err) BASE_MUST_CHECK;
+
+#endif
