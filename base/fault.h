@@ -28,6 +28,10 @@
     X(convert_block, "convert.block", "before each block of data")             \
     X(convert_synced, "convert.synced", "all is on disk, not yet renamed")     \
     X(convert_renamed, "convert.renamed", "DST exists, parent not synced")     \
+    X(store_blob, "store.blob", "a blob was reserved in staging")              \
+    X(store_sealed, "store.sealed", "blobs are on disk, not in blobs/")        \
+    X(store_publish, "store.publish", "all but the version's rename is done")  \
+    X(store_published, "store.published", "renamed, its parent not synced")    \
     X(mount_read, "mount.read", "before a read is answered")                   \
     X(mount_open, "mount.open", "before an open is answered")
 

@@ -47,6 +47,8 @@ static const char *form_name(enum store_form form)
         return "dcp-safetensors";
     case STORE_FORM_FILE:
         return "file";
+    case STORE_FORM_VERSION:
+        return "version";
     }
     return "?";
 }

@@ -88,6 +88,8 @@ static const char *form_text(enum store_form form)
         return "sharded";
     case STORE_FORM_FILE:
         return "file";
+    case STORE_FORM_VERSION:
+        return "version";
     }
     abort(); /* not a form */
 }

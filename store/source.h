@@ -32,6 +32,7 @@ enum store_form {
     STORE_FORM_HF,
     STORE_FORM_SHARDED,
     STORE_FORM_FILE,
+    STORE_FORM_VERSION, /* of a store: store_source_open_version */
 };
 
 struct store_source;
@@ -94,5 +95,12 @@ enum base_code store_spec_open(const char *text,
                                struct ptc_spec **ret,
                                bool *ret_is_hf,
                                struct base_err *err) BASE_MUST_CHECK;
+/* The same for a source that is open: its table, its config.json (a version's
+ * is its job object of that name). */
+enum base_code store_spec_open_source(const char *text,
+                                      const struct store_source *source,
+                                      struct ptc_spec **ret,
+                                      bool *ret_is_hf,
+                                      struct base_err *err) BASE_MUST_CHECK;
 
 #endif
