@@ -1,6 +1,7 @@
 /* A host's store: a directory, on tmpfs or on a disk.
  *
- *   ROOT/id                        "retile store 1\n" and a random identity
+ *   ROOT/id                        "retile store 1\n", a random identity, the
+ *                                  budget
  *   ROOT/lock                      flock: who holds it may change the store
  *   ROOT/blobs/ab/abcdef...        bytes, random names; immutable once named by
  *                                  a manifest: never written, only unlinked
@@ -61,7 +62,9 @@ enum base_code store_root_usage(const struct store_root *root,
                                 uint64_t *ret_budget,
                                 struct base_err *err) BASE_MUST_CHECK;
 
-/* Jobs, and a job's published versions, ascending; given, free with free(). */
+/* Jobs, sorted (given, free with base_names_free), and a job's published
+ * versions, ascending (given, free with free()).
+ * Errors: BASE_NOT_FOUND (no such job; names what there is) */
 enum base_code store_root_jobs(const struct store_root *root,
                                char ***ret_names,
                                size_t *ret_n,
@@ -89,13 +92,19 @@ const struct ptc_table *store_version_table(const struct store_version *v);
 const char *store_version_label(const struct store_version *v); /* "JOB@7" */
 
 /* Pins and release.  Need the lock.  A released version is unpublished at once
- * (its directory renamed away) when no reader holds it, else BASE_EXISTS; the
- * current version is not released. */
+ * (its directory renamed away) when no reader holds it and it is not pinned,
+ * else BASE_EXISTS; the current version is not released (BASE_BAD_ARG). */
 enum base_code store_version_pin(struct store_root *root,
                                  const char *job,
                                  uint64_t number,
                                  const char *why, /* NULL: unpin */
                                  struct base_err *err) BASE_MUST_CHECK;
+/* Why it is pinned; given, free it; NULL when it is not.  Needs no lock. */
+enum base_code store_version_pin_why(const struct store_root *root,
+                                     const char *job,
+                                     uint64_t number,
+                                     char **ret_why,
+                                     struct base_err *err) BASE_MUST_CHECK;
 enum base_code store_version_release(struct store_root *root,
                                      const char *job,
                                      uint64_t number,
