@@ -19,6 +19,7 @@
 #include "ptc/table.h"
 
 #define PTC_MANIFEST_MAX_BYTES ((uint64_t)1 << 32)
+#define PTC_MANIFEST_MAX_BLOBS ((uint32_t)1 << 24)
 #define PTC_DIGEST_CHUNK_BYTES ((uint64_t)1 << 20) /* one digest per 1 MiB */
 
 struct ptc_blob_name {
@@ -32,7 +33,8 @@ struct ptc_manifest_blob {
 
 /* A range of a blob that holds one shard of one tensor, contiguous.  Chunk i
  * is its bytes [i MiB, (i + 1) MiB), counted from its own first byte, so the
- * digest is the same wherever the region lies. */
+ * digest is the same wherever the region lies.  Chunks stand in the order of
+ * the regions, one region's after the other's. */
 struct ptc_manifest_region {
     uint32_t tensor; /* PTC_NONE: of a flat bucket, or of an object */
     uint32_t blob;
@@ -50,14 +52,14 @@ struct ptc_manifest_object {
 
 /* What a manifest says once; the texts are borrowed from the manifest. */
 struct ptc_manifest_head {
-    uint64_t version;   /* its number in the job */
-    uint64_t parent;    /* the version it was made from, 0: none */
-    uint64_t step;      /* of the training job; UINT64_MAX: not known */
-    uint64_t samples;   /* the data position; UINT64_MAX: not known */
-    int64_t created_ns; /* wall clock, since 1970 */
-    struct base_digest table;
-    struct base_str layout; /* canonical text of the spec */
-    struct base_str origin; /* "import", "rescale", "rollback", "save" */
+    uint64_t version;         /* its number in the job */
+    uint64_t parent;          /* the version it was made from, 0: none */
+    uint64_t step;            /* of the training job; UINT64_MAX: not known */
+    uint64_t samples;         /* the data position; UINT64_MAX: not known */
+    int64_t created_ns;       /* wall clock, since 1970 */
+    struct base_digest table; /* encode writes that of its table instead */
+    struct base_str layout;   /* canonical text of the spec */
+    struct base_str origin;   /* "import", "rescale", "rollback", "save" */
 };
 
 /* Making one.  Arrays are borrowed until ptc_manifest_encode returns; pieces
@@ -76,15 +78,17 @@ struct ptc_manifest_new {
     const struct ptc_pieces *pieces; /* every byte of @table once */
 };
 
-/* Append the bytes.  Equal input, equal bytes.
- * Errors: BASE_LIMIT, BASE_NO_MEM */
+/* Append the bytes.  Equal input, equal bytes; what was appended can be opened.
+ * @pieces are sealed, and were made for @table.
+ * Errors: BASE_BAD_ARG  it could not be opened, and why
+ *         BASE_LIMIT, BASE_NO_MEM */
 enum base_code ptc_manifest_encode(const struct ptc_manifest_new *from,
                                    struct base_buf *buf,
                                    struct base_err *err) BASE_MUST_CHECK;
 
 /* Opening one: @bytes (8-aligned, borrowed as long as the manifest) are checked
  * whole: magic, version, own digest, sizes, offsets, counts, indices, texts.
- * Errors: BASE_BAD_INPUT, naming @origin, section and field */
+ * Errors: BASE_BAD_INPUT, naming @origin, section and field; BASE_NO_MEM */
 struct ptc_manifest;
 void ptc_manifest_free(struct ptc_manifest *manifest);
 BASE_AUTO_DEFINE(ptc_manifest);
@@ -109,8 +113,10 @@ uint32_t ptc_manifest_n_objects(const struct ptc_manifest *manifest);
 struct ptc_manifest_object
 ptc_manifest_object(const struct ptc_manifest *manifest, uint32_t idx);
 
-/* The pieces over @table, whose digest must be the head's (BASE_MISMATCH);
- * sealed and checked for exact cover, given. */
+/* The pieces over @table; sealed and checked for exact cover, given.
+ * Errors: BASE_MISMATCH   @table's digest is not the head's
+ *         BASE_BAD_INPUT  the pieces are not such of @table, or do not cover it
+ *         BASE_LIMIT, BASE_NO_MEM */
 enum base_code ptc_manifest_pieces(const struct ptc_manifest *manifest,
                                    const struct ptc_table *table,
                                    struct ptc_pieces **ret,

@@ -1,4 +1,5 @@
-/* How pieces are stored: for ptc/pieces.c and ptc/pieces_check.c only. */
+/* How pieces are stored: for ptc/pieces.c, ptc/pieces_check.c and the manifest,
+ * which has the same records, only. */
 #ifndef PTC_PIECES_IMPL_H
 #define PTC_PIECES_IMPL_H
 
