@@ -32,6 +32,8 @@
     X(store_sealed, "store.sealed", "blobs are on disk, not in blobs/")        \
     X(store_publish, "store.publish", "all but the version's rename is done")  \
     X(store_published, "store.published", "renamed, its parent not synced")    \
+    X(store_release, "store.release", "a version was renamed away")            \
+    X(store_sweep, "store.sweep", "before each file is removed")               \
     X(mount_read, "mount.read", "before a read is answered")                   \
     X(mount_open, "mount.open", "before an open is answered")
 

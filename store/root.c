@@ -1,0 +1,575 @@
+/* The root: making and opening it, its lock, what lies in it.
+ *
+ * The lock is flock on ROOT/lock.  It dies with its holder, so what lies in
+ * staging/ when it is got was left by a change that died, and is removed.  The
+ * file's text is the holder's pid, only for the error of those who wait. */
+#include "store/root.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <time.h>
+
+#include "base/io.h"
+#include "base/num.h"
+#include "store/blob.h"
+#include "store/root_priv.h"
+
+#define ID_MAGIC "retile store 1\n" /* + "id 32 digits\nbudget BYTES\n" */
+/* What an identity's text may have at most. */
+enum { ID_MAX_BYTES = 256 };
+
+/* Owner: one thread, but for what is const, which any thread may call. */
+struct store_root {
+    char *path;
+    uint64_t budget_bytes;
+    int fd;
+    int lock_fd; /* -1: not locked by us */
+    char id[STORE_BLOB_TEXT_BYTES];
+};
+
+void store_root_free(struct store_root *root)
+{
+    if (root == NULL) {
+        return;
+    }
+    store_root_unlock(root);
+    if (root->fd >= 0) {
+        (void)close(root->fd); /* was only read */
+    }
+    free(root->path);
+    free(root);
+}
+
+const char *store_root_path(const struct store_root *root)
+{
+    return root->path;
+}
+
+const char *store_root_id(const struct store_root *root)
+{
+    return root->id;
+}
+
+int store_root_fd(const struct store_root *root)
+{
+    return root->fd;
+}
+
+bool store_root_is_locked(const struct store_root *root)
+{
+    return root->lock_fd >= 0;
+}
+
+enum base_code store_list(const struct store_root *root,
+                          const char *path,
+                          struct store_listing *ret,
+                          struct base_err *err)
+{
+    return base_dir_list(root->fd, path, STORE_MAX_ENTRIES, &ret->names,
+                         &ret->n, err);
+}
+
+enum base_code store_job_check(const char *job, struct base_err *err)
+{
+    enum base_code code = ptc_name_check(base_str_of(job), "job", err);
+
+    if (code == BASE_BAD_INPUT) {
+        return base_wrap(err, BASE_BAD_ARG, "the command");
+    }
+    if (code == BASE_OK && job[0] == '.') {
+        return base_fail(err, BASE_BAD_ARG,
+                         "job '%s': the name begins with '.'", job);
+    }
+    return code;
+}
+
+bool store_number_parse(const char *text, uint64_t *ret)
+{
+    return text[0] != '0' && base_parse_u64(base_str_of(text), ret);
+}
+
+/* --- making --- */
+
+static const char *const folders[] = {"blobs", "tables", "jobs", "staging"};
+
+/* May @fd's directory become a store: is it empty, or what an init that died
+ * left (it writes the identity last)? */
+static enum base_code init_check(int fd, const char *path, struct base_err *err)
+{
+    STORE_AUTO_LISTING all = {0};
+
+    BASE_TRY(
+        base_dir_list(fd, ".", STORE_MAX_ENTRIES, &all.names, &all.n, err));
+    for (size_t i = 0; i < all.n; i++) {
+        bool is_ours = strcmp(all.names[i], "lock") == 0 ||
+                       strcmp(all.names[i], "id.tmp") == 0;
+
+        for (size_t k = 0; k < sizeof(folders) / sizeof(folders[0]); k++) {
+            STORE_AUTO_LISTING inner = {0};
+
+            if (strcmp(all.names[i], folders[k]) == 0) {
+                BASE_TRY(base_dir_list(fd, folders[k], STORE_MAX_ENTRIES,
+                                       &inner.names, &inner.n, err));
+                is_ours = inner.n == 0;
+            }
+        }
+        if (strcmp(all.names[i], "id") == 0) {
+            return base_fail(err, BASE_EXISTS, "%s: is a store already", path);
+        }
+        if (!is_ours) {
+            return base_fail(err, BASE_EXISTS,
+                             "%s: is not empty: it has \"%s\"", path,
+                             all.names[i]);
+        }
+    }
+    return BASE_OK;
+}
+
+/* The identity, whole or not at all. */
+static enum base_code
+init_id(int fd, uint64_t budget_bytes, struct base_err *err)
+{
+    struct ptc_blob_name name;
+    char id[STORE_BLOB_TEXT_BYTES];
+    char text[ID_MAX_BYTES];
+    BASE_AUTO_FD id_fd = -1;
+    int n;
+
+    BASE_TRY(store_blob_name_make(&name, err));
+    n = snprintf(text, sizeof(text), ID_MAGIC "id %s\nbudget %" PRIu64 "\n",
+                 store_blob_name_format(&name, id), budget_bytes);
+    BASE_TRY(base_io_open(fd, "id.tmp", O_WRONLY | O_CREAT | O_TRUNC, 0600,
+                          "id.tmp", &id_fd, err));
+    BASE_TRY(base_io_pwrite(id_fd, text, (size_t)n, 0, "id.tmp", err));
+    BASE_TRY(base_io_sync(id_fd, "id.tmp", err));
+    BASE_TRY(base_rename_new(fd, "id.tmp", "id", err));
+    return base_dir_sync(fd, ".", err);
+}
+
+static enum base_code
+init_in(int fd, const char *path, uint64_t budget_bytes, struct base_err *err)
+{
+    BASE_AUTO_FD lock_fd = -1;
+    enum base_code code;
+
+    BASE_TRY(init_check(fd, path, err));
+    BASE_TRY(base_io_open(fd, "lock", O_RDWR | O_CREAT | O_NOFOLLOW, 0600,
+                          "lock", &lock_fd, err));
+    code = store_flock(lock_fd, LOCK_EX, 0, "lock", err);
+    if (code == BASE_EXISTS) {
+        return base_fail(err, code, "%s: another program makes a store here",
+                         path);
+    }
+    BASE_TRY(code);
+    for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++) {
+        if (mkdirat(fd, folders[i], 0700) < 0 && errno != EEXIST) {
+            return base_fail_errno(err, errno, "%s: cannot make", folders[i]);
+        }
+    }
+    return init_id(fd, budget_bytes, err);
+}
+
+enum base_code
+store_root_init(const char *path, uint64_t budget_bytes, struct base_err *err)
+{
+    BASE_AUTO_FD fd = -1;
+    bool is_new = mkdir(path, 0700) == 0;
+    enum base_code code;
+
+    if (!is_new && errno != EEXIST) {
+        return base_fail_errno(err, errno, "%s: cannot make", path);
+    }
+    BASE_TRY(base_io_open(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0, path, &fd,
+                          err));
+    code = init_in(fd, path, budget_bytes, err);
+    if (code != BASE_OK) {
+        return code == BASE_EXISTS ? code : base_wrap(err, code, "%s", path);
+    }
+    if (is_new) {
+        /* A parent that may be written but not listed cannot be synced. */
+        code = base_dir_sync(fd, "..", err);
+        return code == BASE_DENIED ? BASE_OK : code;
+    }
+    return BASE_OK;
+}
+
+/* --- opening --- */
+
+/* Take "KEY VALUE\n" off the front of *text. */
+static bool
+take_line(struct base_str *text, const char *key, struct base_str *ret_value)
+{
+    size_t n_key = strlen(key);
+    const char *end = memchr(text->ptr, '\n', text->len);
+    size_t n_line;
+
+    if (end == NULL || !base_str_starts(*text, base_str_of(key))) {
+        return false;
+    }
+    n_line = (size_t)(end - text->ptr);
+    if (n_line < n_key) {
+        return false;
+    }
+    *ret_value = (struct base_str){text->ptr + n_key, n_line - n_key};
+    *text = (struct base_str){end + 1, text->len - n_line - 1};
+    return true;
+}
+
+static enum base_code
+id_parse(struct store_root *root, struct base_str text, struct base_err *err)
+{
+    struct base_str format;
+    struct base_str id;
+    struct base_str budget;
+    struct ptc_blob_name name;
+
+    if (!take_line(&text, "retile store ", &format)) {
+        return base_fail(err, BASE_BAD_INPUT,
+                         "%s: is no store: its id is malformed", root->path);
+    }
+    if (!base_str_eq(format, BASE_STR("1"))) {
+        return base_fail(err, BASE_BAD_INPUT,
+                         "%s: is a store of format %.*s; this program knows 1",
+                         root->path, BASE_STR_FMT(format));
+    }
+    if (!take_line(&text, "id ", &id) || !store_blob_name_parse(id, &name) ||
+        !take_line(&text, "budget ", &budget) ||
+        !base_parse_u64(budget, &root->budget_bytes) || text.len != 0) {
+        return base_fail(err, BASE_BAD_INPUT,
+                         "%s: is no store: its id is malformed", root->path);
+    }
+    (void)store_blob_name_format(&name, root->id);
+    return BASE_OK;
+}
+
+enum base_code
+store_root_open(const char *path, struct store_root **ret, struct base_err *err)
+{
+    BASE_AUTO(store_root) root = calloc(1, sizeof(*root));
+    BASE_AUTO_BUF text;
+    enum base_code code;
+
+    base_buf_init(&text, ID_MAX_BYTES);
+    if (root == NULL) {
+        return base_fail(err, BASE_NO_MEM, "%s: cannot open", path);
+    }
+    root->fd = -1;
+    root->lock_fd = -1;
+    root->path = strdup(path);
+    if (root->path == NULL) {
+        return base_fail(err, BASE_NO_MEM, "%s: cannot open", path);
+    }
+    BASE_TRY(base_io_open(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0, path,
+                          &root->fd, err));
+    code = base_file_read(root->fd, "id", &text, err);
+    if (code == BASE_NOT_FOUND) {
+        return base_fail(err, BASE_BAD_INPUT,
+                         "%s: is no store: it has no id (retile store init "
+                         "makes one)",
+                         path);
+    }
+    if (code != BASE_OK) {
+        return base_wrap(err, code == BASE_LIMIT ? BASE_BAD_INPUT : code, "%s",
+                         path);
+    }
+    BASE_TRY(id_parse(root, base_buf_str(&text), err));
+    *ret = base_steal(&root);
+    return BASE_OK;
+}
+
+/* --- the lock --- */
+
+static int64_t now_ns(void)
+{
+    struct timespec ts;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &ts); /* cannot fail */
+    return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+/* There is no flock with a deadline, and no event tells that one was given
+ * up: so it is asked for again, after 1 ms, 2 ms, ... 16 ms. */
+enum base_code store_flock(int fd,
+                           int operation,
+                           int64_t wait_ns,
+                           const char *label,
+                           struct base_err *err)
+{
+    const int64_t started_ns = now_ns();
+    int pause_ms = 1;
+
+    for (;;) {
+        int64_t left_ns;
+
+        if (flock(fd, operation | LOCK_NB) == 0) {
+            return BASE_OK;
+        }
+        if (errno != EWOULDBLOCK && errno != EINTR) {
+            return base_fail_errno(err, errno, "%s: cannot lock", label);
+        }
+        left_ns = wait_ns - (now_ns() - started_ns);
+        if (left_ns <= 0) {
+            return base_fail(err, BASE_EXISTS, "%s: is locked", label);
+        }
+        if (left_ns < (int64_t)pause_ms * 1000000) {
+            pause_ms = (int)(left_ns / 1000000);
+        }
+        (void)poll(NULL, 0, pause_ms); /* a signal only makes it shorter */
+        pause_ms = pause_ms == 0 ? 1 : pause_ms < 16 ? pause_ms * 2 : 16;
+    }
+}
+
+static enum base_code
+open_lock(const struct store_root *root, int *ret_fd, struct base_err *err)
+{
+    return base_io_open(root->fd, "lock", O_RDWR | O_CREAT | O_NOFOLLOW, 0600,
+                        "lock", ret_fd, err);
+}
+
+static enum base_code
+lock_fail(const struct store_root *root, int fd, struct base_err *err)
+{
+    char text[24] = "";
+    struct base_str digits;
+    uint64_t pid;
+    ssize_t got = pread(fd, text, sizeof(text) - 1, 0);
+
+    digits = (struct base_str){text, got > 1 ? (size_t)got - 1 : 0};
+    if (!base_parse_u64(digits, &pid)) {
+        return base_fail(err, BASE_LIMIT,
+                         "%s: another program is changing the store",
+                         root->path);
+    }
+    return base_fail(err, BASE_LIMIT,
+                     "%s: process %" PRIu64 " is changing the store",
+                     root->path, pid);
+}
+
+/* Say in the lock who has it. */
+static enum base_code lock_sign(int fd, struct base_err *err)
+{
+    char text[24];
+    int n = snprintf(text, sizeof(text), "%ld\n", (long)getpid());
+
+    if (ftruncate(fd, 0) < 0) {
+        return base_fail_errno(err, errno, "lock: cannot write");
+    }
+    return base_io_pwrite(fd, text, (size_t)n, 0, "lock", err);
+}
+
+/* Remove what dead changes left. */
+static enum base_code staging_clear(struct store_root *root,
+                                    struct base_err *err)
+{
+    STORE_AUTO_LISTING left = {0};
+
+    BASE_TRY(store_list(root, "staging", &left, err));
+    for (size_t i = 0; i < left.n; i++) {
+        BASE_AUTO_MEM char *path = base_path("staging/%s", left.names[i]);
+
+        if (path == NULL) {
+            return base_fail(err, BASE_NO_MEM, "staging: cannot clear");
+        }
+        BASE_TRY(base_dir_remove(root->fd, path, err));
+    }
+    return BASE_OK;
+}
+
+enum base_code
+store_root_lock(struct store_root *root, int64_t wait_ns, struct base_err *err)
+{
+    BASE_AUTO_FD fd = -1;
+    enum base_code code;
+
+    if (root->lock_fd >= 0) {
+        return base_fail(err, BASE_LIMIT,
+                         "%s: this program is changing the store already",
+                         root->path);
+    }
+    BASE_TRY(open_lock(root, &fd, err));
+    code = store_flock(fd, LOCK_EX, wait_ns, "lock", err);
+    if (code == BASE_EXISTS) {
+        return lock_fail(root, fd, err);
+    }
+    if (code == BASE_OK) {
+        /* The pid is for people: on a full disk it may be missing. */
+        code = lock_sign(fd, err);
+        code = code == BASE_NO_SPACE ? BASE_OK : code;
+    }
+    if (code == BASE_OK) {
+        code = staging_clear(root, err);
+    }
+    if (code != BASE_OK) {
+        return base_wrap(err, code, "%s", root->path);
+    }
+    root->lock_fd = base_steal_fd(&fd);
+    return BASE_OK;
+}
+
+void store_root_unlock(struct store_root *root)
+{
+    if (root->lock_fd < 0) {
+        return;
+    }
+    /* A name that stays would only be wrong in an error's text.  The explicit
+     * unlock counts where a child still has the descriptor. */
+    (void)!ftruncate(root->lock_fd, 0);
+    (void)flock(root->lock_fd, LOCK_UN);
+    (void)close(root->lock_fd);
+    root->lock_fd = -1;
+}
+
+enum base_code store_root_is_busy(const struct store_root *root,
+                                  bool *ret,
+                                  struct base_err *err)
+{
+    BASE_AUTO_FD fd = -1;
+    enum base_code code = base_io_open(root->fd, "lock", O_RDONLY | O_NOFOLLOW,
+                                       0, "lock", &fd, err);
+
+    if (code == BASE_OK) {
+        code = store_flock(fd, LOCK_SH, 0, "lock", err);
+    }
+    if (code != BASE_OK && code != BASE_EXISTS && code != BASE_NOT_FOUND) {
+        return code;
+    }
+    *ret = code == BASE_EXISTS;
+    return BASE_OK;
+}
+
+/* --- what lies in it --- */
+
+static enum base_code usage_add(void *ctx,
+                                const char *path,
+                                const struct ptc_manifest_blob *blob,
+                                struct base_err *err)
+{
+    uint64_t *used = ctx;
+
+    (void)path;
+    if (blob != NULL && !base_add_u64(*used, blob->n_bytes, used)) {
+        return base_fail(err, BASE_LIMIT, "blobs: 2^64 bytes or more");
+    }
+    return BASE_OK;
+}
+
+enum base_code store_root_usage(const struct store_root *root,
+                                uint64_t *ret_used,
+                                uint64_t *ret_budget,
+                                struct base_err *err)
+{
+    uint64_t used = 0;
+    uint64_t budget = root->budget_bytes;
+
+    BASE_TRY(store_blobs_each(root, usage_add, &used, err));
+    if (budget == 0) {
+        struct statvfs fs;
+
+        if (fstatvfs(root->fd, &fs) < 0) {
+            return base_fail_errno(err, errno, "%s: cannot ask for free space",
+                                   root->path);
+        }
+        if (!base_mul_u64(fs.f_bavail, fs.f_frsize, &budget) ||
+            !base_add_u64(budget, used, &budget)) {
+            budget = UINT64_MAX;
+        }
+    }
+    *ret_used = used;
+    *ret_budget = budget;
+    return BASE_OK;
+}
+
+enum base_code store_root_jobs(const struct store_root *root,
+                               char ***ret_names,
+                               size_t *ret_n,
+                               struct base_err *err)
+{
+    STORE_AUTO_LISTING all = {0};
+    size_t n = 0;
+
+    BASE_TRY(store_list(root, "jobs", &all, err));
+    for (size_t i = 0; i < all.n; i++) {
+        if (store_job_check(all.names[i], NULL) == BASE_OK) {
+            char *name = all.names[i];
+
+            all.names[i] = all.names[n];
+            all.names[n++] = name;
+        }
+    }
+    while (all.n > n) {
+        free(all.names[--all.n]);
+    }
+    *ret_names = base_steal(&all.names);
+    *ret_n = n;
+    all.n = 0;
+    return BASE_OK;
+}
+
+/* "no job 'x'; there are: a, b" */
+static enum base_code job_missing(const struct store_root *root,
+                                  const char *job,
+                                  struct base_err *err)
+{
+    STORE_AUTO_LISTING jobs = {0};
+    BASE_AUTO_BUF names;
+
+    base_buf_init(&names, 160);
+    BASE_TRY(store_root_jobs(root, &jobs.names, &jobs.n, err));
+    for (size_t i = 0; i < jobs.n; i++) {
+        (void)base_buf_addf(&names, "%s%s", i > 0 ? ", " : "", jobs.names[i]);
+    }
+    return base_fail(err, BASE_NOT_FOUND, "%s: no job '%s'%s%.*s%s", root->path,
+                     job, jobs.n > 0 ? "; there is: " : "; there is none yet",
+                     (int)names.len, names.len > 0 ? names.ptr : "",
+                     names.failed != BASE_OK ? ", ..." : "");
+}
+
+static int number_cmp(const void *a, const void *b)
+{
+    const uint64_t *x = a;
+    const uint64_t *y = b;
+
+    return (*x > *y) - (*x < *y);
+}
+
+enum base_code store_root_versions(const struct store_root *root,
+                                   const char *job,
+                                   uint64_t **ret,
+                                   size_t *ret_n,
+                                   struct base_err *err)
+{
+    STORE_AUTO_LISTING all = {0};
+    BASE_AUTO_MEM uint64_t *numbers = NULL;
+    BASE_AUTO_MEM char *path = NULL;
+    enum base_code code;
+    size_t n = 0;
+
+    BASE_TRY(store_job_check(job, err));
+    path = base_path("jobs/%s/versions", job);
+    if (path == NULL) {
+        return base_fail(err, BASE_NO_MEM, "job '%s': cannot list", job);
+    }
+    code = store_list(root, path, &all, err);
+    if (code == BASE_NOT_FOUND) {
+        return job_missing(root, job, err);
+    }
+    BASE_TRY(code);
+    numbers = calloc(all.n + 1, sizeof(*numbers));
+    if (numbers == NULL) {
+        return base_fail(err, BASE_NO_MEM, "job '%s': cannot list", job);
+    }
+    for (size_t i = 0; i < all.n; i++) {
+        n += store_number_parse(all.names[i], &numbers[n]);
+    }
+    qsort(numbers, n, sizeof(*numbers), number_cmp);
+    *ret = base_steal(&numbers);
+    *ret_n = n;
+    return BASE_OK;
+}

@@ -1,0 +1,71 @@
+/* What root.c, version.c, sweep.c and check.c share. */
+#ifndef STORE_ROOT_PRIV_H
+#define STORE_ROOT_PRIV_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/file.h"
+#include "store/root.h"
+
+#define STORE_MAX_ENTRIES ((size_t)1 << 24) /* of any directory of a store */
+/* The most that a table's text may have. */
+#define STORE_TABLE_MAX_BYTES ((size_t)1 << 32)
+
+/* What a directory has, freed with the scope. */
+struct store_listing {
+    char **names;
+    size_t n;
+};
+
+static inline void store_listing_done(struct store_listing *listing)
+{
+    base_names_free(listing->names, listing->n);
+}
+
+#define STORE_AUTO_LISTING                                                     \
+    __attribute__((cleanup(store_listing_done))) struct store_listing
+
+/* Entries of @path, relative to the root. */
+enum base_code store_list(const struct store_root *root,
+                          const char *path,
+                          struct store_listing *ret,
+                          struct base_err *err) BASE_MUST_CHECK;
+
+/* flock(@fd, @operation), waiting at most @wait_ns.
+ * Errors: BASE_EXISTS (another has it; no text), BASE_IO */
+enum base_code store_flock(int fd,
+                           int operation,
+                           int64_t wait_ns,
+                           const char *label,
+                           struct base_err *err) BASE_MUST_CHECK;
+
+bool store_root_is_locked(const struct store_root *root); /* by us */
+/* Does a program hold the lock at this moment?  Errors: BASE_IO */
+enum base_code store_root_is_busy(const struct store_root *root,
+                                  bool *ret,
+                                  struct base_err *err) BASE_MUST_CHECK;
+
+/* A job's name is a file's name that does not begin with '.'.
+ * Errors: BASE_BAD_ARG */
+enum base_code store_job_check(const char *job,
+                               struct base_err *err) BASE_MUST_CHECK;
+/* Decimal, from 1, without leading zeros. */
+bool store_number_parse(const char *text, uint64_t *ret);
+
+/* A version without its table (store_version_table is NULL): for those that
+ * look at many. */
+enum base_code
+store_version_open_manifest(const struct store_root *root,
+                            const char *job,
+                            uint64_t number,
+                            struct store_version **ret,
+                            struct base_err *err) BASE_MUST_CHECK;
+/* The table in tables/DIGEST.  Errors: BASE_NOT_FOUND, BASE_MISMATCH (its bytes
+ * have another digest), BASE_BAD_INPUT */
+enum base_code store_table_read(const struct store_root *root,
+                                struct base_digest digest,
+                                struct ptc_table **ret,
+                                struct base_err *err) BASE_MUST_CHECK;
+
+#endif
