@@ -513,6 +513,6 @@ enum base_code store_version_release(struct store_root *root,
     BASE_TRY(base_dir_sync(dir_fd, parent, err));
     BASE_TRY(base_fault_check(BASE_FAULT_store_release, err));
     /* It is released.  What cannot be removed now, the next change removes. */
-    (void)base_dir_remove(dir_fd, away, NULL);
+    (void)!base_dir_remove(dir_fd, away, NULL);
     return BASE_OK;
 }
