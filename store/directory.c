@@ -4,24 +4,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 
 #include "base/io.h"
 
 #define ST_SUFFIX BASE_STR(".safetensors")
-
-/* A source keeps all its files open; 1024, the usual soft limit, is soon
- * passed. */
-static void raise_open_files(void)
-{
-    struct rlimit limit;
-
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 &&
-        limit.rlim_cur < limit.rlim_max) {
-        limit.rlim_cur = limit.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &limit); /* else opening will tell */
-    }
-}
 
 static void dir_done(struct store_dir *dir)
 {
@@ -144,7 +130,7 @@ enum base_code store_source_open_dir(const char *path,
     struct stat st;
     enum base_code code;
 
-    raise_open_files();
+    store_raise_open_files();
     BASE_TRY(store_source_create(path, &source, err));
     dir.source = source;
     if (stat(path, &st) != 0) {

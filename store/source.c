@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 /* Labels and names of at most a million files. */
 #define SOURCE_ARENA_BYTES ((size_t)1 << 30)
@@ -24,6 +25,17 @@ enum base_code store_source_create(const char *path,
     return BASE_OK;
 }
 
+void store_raise_open_files(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 &&
+        limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit); /* else opening will tell */
+    }
+}
+
 void store_source_free(struct store_source *source)
 {
     if (source == NULL) {
@@ -39,6 +51,7 @@ void store_source_free(struct store_source *source)
     ptc_pieces_free(source->replicas);
     ptc_layout_free(source->layout);
     ptc_table_free(source->table);
+    store_version_free(source->version); /* layout and pieces borrow of it */
     base_arena_free(source->arena);
     free(source->path);
     free(source);
@@ -56,7 +69,7 @@ const char *store_source_path(const struct store_source *source)
 
 const struct ptc_table *store_source_table(const struct store_source *source)
 {
-    return source->table;
+    return source->table != NULL ? source->table : source->lent_table;
 }
 
 const struct ptc_layout *store_source_layout(const struct store_source *source)

@@ -3,6 +3,7 @@
 #ifndef STORE_SOURCE_PRIV_H
 #define STORE_SOURCE_PRIV_H
 
+#include "store/root.h"
 #include "store/source.h"
 
 struct store_object {
@@ -14,8 +15,10 @@ struct store_object {
 struct store_source {
     enum store_form form;
     char *path;
-    struct base_arena *arena; /* names and labels */
-    struct ptc_table *table;
+    struct base_arena *arena;      /* names and labels */
+    struct ptc_table *table;       /* NULL: lent_table */
+    struct store_version *version; /* which lends the table, else NULL */
+    const struct ptc_table *lent_table;
     struct ptc_layout *layout; /* NULL when pieces are explicit */
     struct ptc_pieces *pieces;
     struct ptc_pieces *replicas;
@@ -30,6 +33,10 @@ struct store_source {
 enum base_code store_source_create(const char *path,
                                    struct store_source **ret,
                                    struct base_err *err) BASE_MUST_CHECK;
+
+/* A source keeps all its files open; 1024, the usual soft limit, is soon
+ * passed: raise it to the hard limit. */
+void store_raise_open_files(void);
 
 /* Put objects in order, for store_source_object. */
 void store_source_sort_objects(struct store_source *source);

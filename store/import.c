@@ -1,0 +1,420 @@
+/* Import: a source's bytes, copied once into blobs.
+ *
+ * The blobs are the files that the source's own layout shows, of those ranks
+ * that are the lowest holder of something in them; what other ranks have is
+ * a copy of these.  Each file is covered by regions: its header, and each
+ * tensor.  Objects are blobs of their own. */
+#include <errno.h>
+#include <inttypes.h>
+#include <time.h>
+
+#include "base/io.h"
+#include "base/num.h"
+#include "base/parallel.h"
+#include "ptc/json.h"
+#include "store/change.h"
+#include "store/copy.h"
+#include "store/digest.h"
+#include "store/source_priv.h"
+
+#define POSITION_NAME "retile.json"
+
+enum { COPY_BYTES = 1 << 20, POSITION_MAX_BYTES = 1 << 20, MAX_THREADS = 8 };
+
+struct import {
+    const struct store_source *source;
+    const struct ptc_layout *layout; /* the source's, or own_layout */
+    struct ptc_layout *own_layout;
+    struct ptc_pieces *pieces;
+    const struct store_import_options *options;
+    BASE_VEC(struct ptc_file *) files; /* of the first blobs */
+    BASE_VEC(struct store_copy_file) targets;
+    BASE_VEC(struct ptc_manifest_blob) blobs; /* of files, then of objects */
+    BASE_VEC(int) fds;                        /* borrowed of the change */
+    BASE_VEC(struct ptc_manifest_region) regions;
+    BASE_VEC(struct ptc_manifest_object) objects;
+    struct base_digest *chunks;
+    uint64_t n_chunks;
+    uint64_t all_bytes; /* of all blobs */
+    uint64_t step, samples;
+    ptc_rank rank;          /* while pieces are collected */
+    struct ptc_piece piece; /* of the part looked at; of `tensor` */
+    uint32_t tensor;
+    uint64_t digested_bytes; /* atomic */
+};
+
+static void import_done(struct import *import)
+{
+    for (size_t i = 0; i < import->files.n; i++) {
+        ptc_file_free(import->files.items[i]);
+    }
+    base_vec_done(&import->files);
+    base_vec_done(&import->targets);
+    base_vec_done(&import->blobs);
+    base_vec_done(&import->fds);
+    base_vec_done(&import->regions);
+    base_vec_done(&import->objects);
+    ptc_pieces_free(import->pieces);
+    ptc_layout_free(import->own_layout);
+    free(import->chunks);
+}
+
+#define AUTO_IMPORT __attribute__((cleanup(import_done))) struct import
+
+static enum base_code no_mem(struct base_err *err)
+{
+    return base_fail(err, BASE_NO_MEM, "cannot allocate an import");
+}
+
+/* --- which files, and the pieces in them -------------------------------- */
+
+/* A sharded source has no layout: it becomes that of `hf`. */
+static enum base_code find_layout(struct import *import, struct base_err *err)
+{
+    BASE_AUTO(ptc_spec) whole = NULL;
+
+    import->layout = store_source_layout(import->source);
+    if (import->layout != NULL) {
+        return BASE_OK;
+    }
+    BASE_TRY(ptc_spec_whole(&whole, err));
+    BASE_TRY(ptc_layout_create(&whole, store_source_table(import->source),
+                               &import->own_layout, err));
+    import->layout = import->own_layout;
+    return BASE_OK;
+}
+
+static enum base_code
+on_cell(void *ctx, const struct ptc_cell *cell, struct base_err *err)
+{
+    struct import *import = ctx;
+    const struct ptc_table *table = ptc_layout_table(import->layout);
+    struct ptc_piece piece = import->piece;
+
+    if (ptc_cell_holder(import->layout, cell, 0) != import->rank) {
+        return BASE_OK;
+    }
+    piece.blob = (uint32_t)import->files.n; /* if this file becomes one */
+    ptc_piece_cut(&piece, ptc_table_tensor(table, import->tensor), &cell->box);
+    return ptc_pieces_add(import->pieces, import->tensor, &piece, err);
+}
+
+static enum base_code on_piece(void *ctx,
+                               uint32_t tensor,
+                               const struct ptc_piece *piece,
+                               struct base_err *err)
+{
+    struct import *import = ctx;
+    const struct ptc_table *table = ptc_layout_table(import->layout);
+
+    if (ptc_table_tensor(table, tensor)->tie != PTC_NONE) {
+        return BASE_OK; /* its target's bytes count */
+    }
+    import->piece = *piece;
+    import->tensor = tensor;
+    return ptc_layout_find(import->layout, tensor, &piece->box, on_cell, import,
+                           err);
+}
+
+/* One file of a rank, if the rank is the lowest holder of anything in it. */
+static enum base_code take_file(struct import *import,
+                                ptc_rank rank,
+                                struct base_str group,
+                                struct base_err *err)
+{
+    BASE_AUTO(ptc_file) file = NULL;
+    uint64_t n_before = ptc_pieces_n(import->pieces);
+
+    BASE_TRY(ptc_file_create_rank(import->layout, rank, group, &file, err));
+    if (file == NULL) {
+        return BASE_OK;
+    }
+    import->rank = rank;
+    for (uint32_t i = 0; i < ptc_file_n_entries(file); i++) {
+        BASE_TRY(ptc_file_pieces(file, i, on_piece, import, err));
+    }
+    if (ptc_pieces_n(import->pieces) == n_before) {
+        return BASE_OK;
+    }
+    import->all_bytes += ptc_file_n_bytes(file);
+    if (!base_vec_push(&import->files, file)) {
+        return no_mem(err);
+    }
+    (void)base_steal(&file);
+    return BASE_OK;
+}
+
+static enum base_code list_files(struct import *import, struct base_err *err)
+{
+    const struct ptc_table *table = ptc_layout_table(import->layout);
+
+    import->pieces = ptc_pieces_create(table);
+    if (import->pieces == NULL) {
+        return no_mem(err);
+    }
+    for (ptc_rank rank = 0; rank < ptc_layout_n_ranks(import->layout); rank++) {
+        for (uint32_t g = 0; g < ptc_table_n_groups(table); g++) {
+            BASE_TRY(take_file(import, rank, ptc_table_group(table, g), err));
+        }
+    }
+    BASE_TRY(ptc_pieces_seal(import->pieces, err));
+    BASE_TRY(ptc_pieces_check(import->pieces, err));
+    for (uint32_t i = 0; i < store_source_n_objects(import->source); i++) {
+        uint32_t blob = store_source_object_at(import->source, i)->blob;
+
+        import->all_bytes += store_source_blob(import->source, blob)->n_bytes;
+    }
+    return BASE_OK;
+}
+
+/* --- the data position -------------------------------------------------- */
+
+static enum base_code get_number(const json_t *json,
+                                 const char *key,
+                                 uint64_t *ret,
+                                 struct base_err *err)
+{
+    return json_object_get(json, key) == NULL
+               ? BASE_OK
+               : ptc_json_get_u64(json, key, ret, err);
+}
+
+/* step and samples of retile.json; either, or the file, may be absent. */
+static enum base_code read_position(struct import *import, struct base_err *err)
+{
+    const struct store_blob *blob = NULL;
+    BASE_AUTO_MEM char *text = NULL;
+    PTC_JSON_AUTO json = NULL;
+    enum base_code rc;
+
+    import->step = import->samples = UINT64_MAX;
+    BASE_TRY(store_source_object(import->source, BASE_STR(POSITION_NAME),
+                                 PTC_NONE, &blob, err));
+    if (blob == NULL) {
+        return BASE_OK;
+    }
+    if (blob->n_bytes > POSITION_MAX_BYTES) {
+        return base_fail(err, BASE_LIMIT,
+                         "%s: has %" PRIu64 " bytes, the limit is %d",
+                         blob->label, blob->n_bytes, POSITION_MAX_BYTES);
+    }
+    text = malloc((size_t)blob->n_bytes + 1);
+    if (text == NULL) {
+        return no_mem(err);
+    }
+    BASE_TRY(base_io_pread(blob->fd, text, (size_t)blob->n_bytes, 0,
+                           blob->label, err));
+    BASE_TRY(ptc_json_load((struct base_str){text, (size_t)blob->n_bytes},
+                           blob->label, &json, err));
+    rc = get_number(json, "step", &import->step, err);
+    if (rc == BASE_OK) {
+        rc = get_number(json, "samples", &import->samples, err);
+    }
+    return rc == BASE_OK ? rc : base_wrap(err, rc, "%s", blob->label);
+}
+
+/* --- copying ------------------------------------------------------------ */
+
+static enum base_code add_blob(struct import *import,
+                               struct store_change *change,
+                               uint64_t n_bytes,
+                               int *ret_fd,
+                               struct base_err *err)
+{
+    struct ptc_manifest_blob blob = {.n_bytes = n_bytes};
+
+    BASE_TRY(store_change_blob(change, n_bytes, &blob.name, ret_fd, err));
+    return base_vec_push(&import->blobs, blob) &&
+                   base_vec_push(&import->fds, *ret_fd)
+               ? BASE_OK
+               : no_mem(err);
+}
+
+static enum base_code add_region(struct import *import,
+                                 uint32_t tensor,
+                                 uint64_t offset,
+                                 uint64_t n_bytes,
+                                 struct base_err *err)
+{
+    struct ptc_manifest_region region = {.tensor = tensor,
+                                         .blob = (uint32_t)import->blobs.n - 1,
+                                         .offset = offset,
+                                         .n_bytes = n_bytes,
+                                         .first_chunk = import->n_chunks};
+
+    import->n_chunks += store_digest_n_chunks(n_bytes);
+    return base_vec_push(&import->regions, region) ? BASE_OK : no_mem(err);
+}
+
+/* A blob for a file, with its header; data come later. */
+static enum base_code make_file(struct import *import,
+                                struct store_change *change,
+                                const struct ptc_file *file,
+                                struct base_err *err)
+{
+    struct store_copy_file target = {.file = file, .label = "a new blob"};
+    struct base_str header = ptc_file_header(file);
+
+    BASE_TRY(add_blob(import, change, ptc_file_n_bytes(file), &target.fd, err));
+    BASE_TRY(base_io_pwrite(target.fd, header.ptr, header.len, 0, target.label,
+                            err));
+    BASE_TRY(add_region(import, PTC_NONE, 0, header.len, err));
+    for (uint32_t i = 0; i < ptc_file_n_entries(file); i++) {
+        const struct ptc_file_entry *entry = ptc_file_entry(file, i);
+
+        if (entry->n_bytes > 0) {
+            BASE_TRY(add_region(import, entry->shown.tensor, entry->offset,
+                                entry->n_bytes, err));
+        }
+    }
+    return base_vec_push(&import->targets, target) ? BASE_OK : no_mem(err);
+}
+
+static enum base_code copy_object(struct import *import,
+                                  struct store_change *change,
+                                  const struct store_object *object,
+                                  struct base_err *err)
+{
+    const struct store_blob *from =
+        store_source_blob(import->source, object->blob);
+    struct ptc_manifest_object as = {object->name, object->rank,
+                                     (uint32_t)import->regions.n};
+    BASE_AUTO_MEM char *buf = malloc(COPY_BYTES);
+    int fd = -1;
+
+    if (buf == NULL) {
+        return no_mem(err);
+    }
+    BASE_TRY(add_blob(import, change, from->n_bytes, &fd, err));
+    for (uint64_t at = 0; at < from->n_bytes;) {
+        size_t n = (size_t)base_min_u64(COPY_BYTES, from->n_bytes - at);
+
+        BASE_TRY(base_io_pread(from->fd, buf, n, at, from->label, err));
+        BASE_TRY(base_io_pwrite(fd, buf, n, at, "a new blob", err));
+        at += n;
+    }
+    BASE_TRY(add_region(import, PTC_NONE, 0, from->n_bytes, err));
+    return base_vec_push(&import->objects, as) ? BASE_OK : no_mem(err);
+}
+
+static bool on_copied(void *ctx, uint64_t done_bytes, uint64_t all_bytes)
+{
+    const struct import *import = ctx;
+
+    return import->options->progress == NULL ||
+           import->options->progress(import->options->progress_ctx, done_bytes,
+                                     all_bytes + import->all_bytes);
+}
+
+static enum base_code copy_all(struct import *import,
+                               struct store_change *change,
+                               struct base_err *err)
+{
+    struct store_copy_options copy = {.n_threads = import->options->n_threads,
+                                      .progress = on_copied,
+                                      .progress_ctx = import};
+
+    for (size_t i = 0; i < import->files.n; i++) {
+        BASE_TRY(make_file(import, change, import->files.items[i], err));
+    }
+    for (uint32_t i = 0; i < store_source_n_objects(import->source); i++) {
+        BASE_TRY(copy_object(import, change,
+                             store_source_object_at(import->source, i), err));
+    }
+    BASE_TRY(store_copy(import->source, store_source_pieces(import->source),
+                        import->targets.items, (uint32_t)import->targets.n,
+                        &copy, err));
+    for (uint32_t i = 0; i < store_source_n_blobs(import->source); i++) {
+        BASE_TRY(store_blob_check(store_source_blob(import->source, i), err));
+    }
+    return BASE_OK;
+}
+
+/* --- digests ------------------------------------------------------------ */
+
+static enum base_code
+digest_one(void *ctx, size_t item, unsigned thread, struct base_err *err)
+{
+    struct import *import = ctx;
+    struct ptc_manifest_region *region = &import->regions.items[item];
+    uint64_t done;
+
+    BASE_TRY(store_digest_range(import->fds.items[region->blob], region->offset,
+                                region->n_bytes, "a new blob",
+                                import->chunks + region->first_chunk,
+                                &region->digest, err));
+    done = __atomic_add_fetch(&import->digested_bytes, region->n_bytes,
+                              __ATOMIC_RELAXED);
+    if (thread == 0 &&
+        !on_copied(import, import->all_bytes + done, import->all_bytes)) {
+        return base_fail(err, BASE_INTERRUPTED, "interrupted");
+    }
+    return BASE_OK;
+}
+
+static enum base_code digest_all(struct import *import, struct base_err *err)
+{
+    unsigned n_threads = import->options->n_threads;
+
+    if (n_threads == 0) {
+        n_threads = (unsigned)base_min_u64(base_n_cpus(), MAX_THREADS);
+    }
+    import->chunks =
+        calloc((size_t)import->n_chunks + 1, sizeof(*import->chunks));
+    if (import->chunks == NULL) {
+        return no_mem(err);
+    }
+    return base_parallel(n_threads, import->regions.n, digest_one, import, err);
+}
+
+static enum base_code publish(struct import *import,
+                              struct store_change *change,
+                              uint64_t *ret_number,
+                              struct base_err *err)
+{
+    const struct ptc_table *table = ptc_layout_table(import->layout);
+    struct ptc_manifest_new manifest = {
+        .blobs = import->blobs.items,
+        .n_blobs = (uint32_t)import->blobs.n,
+        .regions = import->regions.items,
+        .n_regions = (uint32_t)import->regions.n,
+        .chunks = import->chunks,
+        .n_chunks = import->n_chunks,
+        .objects = import->objects.items,
+        .n_objects = (uint32_t)import->objects.n,
+        .table = table,
+        .pieces = import->pieces};
+    struct timespec now = {0};
+    BASE_AUTO_BUF text;
+
+    base_buf_init(&text, (size_t)PTC_SPEC_MAX_BYTES * 4);
+    BASE_TRY(ptc_spec_format(ptc_layout_spec(import->layout), &text, err));
+    (void)clock_gettime(CLOCK_REALTIME, &now); /* cannot fail for this clock */
+    manifest.head = (struct ptc_manifest_head){
+        .step = import->step,
+        .samples = import->samples,
+        .created_ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec,
+        .table = ptc_table_digest(table),
+        .layout = base_buf_str(&text),
+        .origin = BASE_STR("import")};
+    return store_change_publish(change, &manifest, ret_number, err);
+}
+
+enum base_code store_import(struct store_root *root,
+                            const char *job,
+                            const struct store_source *source,
+                            const struct store_import_options *options,
+                            uint64_t *ret_number,
+                            struct base_err *err)
+{
+    AUTO_IMPORT import = {.source = source, .options = options};
+    BASE_AUTO(store_change) change = NULL;
+
+    BASE_TRY(find_layout(&import, err));
+    BASE_TRY(list_files(&import, err));
+    BASE_TRY(read_position(&import, err));
+    BASE_TRY(store_change_begin(root, job, import.all_bytes, &change, err));
+    BASE_TRY(copy_all(&import, change, err));
+    BASE_TRY(digest_all(&import, err));
+    return publish(&import, change, ret_number, err);
+}
