@@ -40,6 +40,41 @@ def tensor(name, group="model", dtype="F32", shape=(2, 3)):
     return {"name": name, "group": group, "dtype": dtype, "shape": list(shape)}
 
 
+GOLDEN = pathlib.Path(__file__).parent.parent / "golden"
+
+
+def manifest(number=1, parent=0, blobs=(), tensors=(), words=(), regions=(),
+             chunks=0, objects=(), names=b"", layout=b"mesh: {}\nrules: []\n",
+             origin=b"save"):
+    """A manifest whose digests are zero: the target makes them right."""
+    text = layout + origin + names
+    parts = (
+        (24, b"".join(bytes([i]) * 16 + struct.pack("<Q", n)
+                      for i, n in enumerate(blobs))),
+        (24, b"".join(struct.pack("<QQII", *t) for t in tensors)),
+        (8, b"".join(struct.pack("<Q", w) for w in words)),
+        (48, b"".join(struct.pack("<IIQQQ", *r) + bytes(16)
+                      for r in regions)),
+        (16, bytes(16 * chunks)),
+        (16, b"".join(struct.pack("<IIII", *o) for o in objects)),
+        (1, text))
+    at = 208
+    places = b""
+    for record, part in parts:
+        places += struct.pack("<QQ", at, len(part) // record)
+        at += len(part)
+    pad = -at % 8
+    return (b"RETILEMF" + struct.pack("<IIQQQQQq", 1, 0, at + pad + 16, number,
+                                      parent, 0, 0, 0)
+            + bytes(16) + places
+            + struct.pack("<IIII", 0, len(layout), len(layout), len(origin))
+            + b"".join(part for _, part in parts) + bytes(pad + 16))
+
+
+def golden_manifest():
+    return (GOLDEN / "manifest-1.bin").read_bytes()
+
+
 SHARDING = {"w": {"saved_offsets": [128, 0]}, "s": {"saved_offsets": []}}
 RETILE = {"version": 1,
           "tensors": {"w": {"shape": [4, 2], "offset": [2, 0]}}, "ties": {}}
@@ -112,6 +147,29 @@ CORPUS = {
         "bad_circle": table([], {"a": "b", "b": "a"}, {}),
         "bad_twice": table([tensor("a"), tensor("a")], {}, {}),
         "bad_target": table([tensor("a")], {"b": "c"}, {}),
+    },
+    "manifest": {
+        "golden": golden_manifest(),
+        "empty": manifest(),
+        "one": manifest(blobs=[64], tensors=[(0, 1, 1, 8)],
+                        words=[0, 8, 1, 56, 0], regions=[(0, 0, 56, 8, 0)],
+                        chunks=1),
+        "scalar": manifest(blobs=[8], tensors=[(0, 1, 0, 64)], words=[0, 0]),
+        "objects": manifest(
+            blobs=[3], regions=[(0xffffffff, 0, 0, 3, 0)], chunks=1,
+            objects=[(23, 1, 0xffffffff, 0), (24, 1, 0, 0), (24, 1, 4, 0)],
+            names=b"ab"),
+        "bad_parent": manifest(number=3, parent=3),
+        "bad_stride": manifest(blobs=[64], tensors=[(0, 1, 1, 8)],
+                               words=[0, 8, 1 << 61, 0, 0]),
+        "bad_blob": manifest(blobs=[64], tensors=[(0, 1, 1, 8)],
+                             words=[0, 8, 1, 0, 1]),
+        "bad_chunks": manifest(blobs=[1 << 40],
+                               regions=[(0xffffffff, 0, 0, 1 << 40, 0)]),
+        "bad_name": manifest(blobs=[3],
+                             regions=[(0xffffffff, 0, 0, 3, 0)], chunks=1,
+                             objects=[(23, 2, 0, 0)], names=b".."),
+        "bad_short": golden_manifest()[:600],
     },
     "box": {
         "zero": b"",
