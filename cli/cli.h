@@ -32,12 +32,22 @@ extern const struct base_command cli_plan_command;
 extern const struct base_command cli_convert_command;
 extern const struct base_command cli_verify_command;
 extern const struct base_command cli_mount_command;
+extern const struct base_command cli_store_command;
+extern const struct base_command cli_import_command;
+extern const struct base_command cli_export_command;
+extern const struct base_command cli_version_command;
+extern const struct base_command cli_rescale_command;
 extern const struct base_command cli_fault_command;
 enum cli_exit cli_inspect(int argc, char **argv);
 enum cli_exit cli_plan(int argc, char **argv);
 enum cli_exit cli_convert(int argc, char **argv);
 enum cli_exit cli_verify(int argc, char **argv);
 enum cli_exit cli_mount(int argc, char **argv);
+enum cli_exit cli_store(int argc, char **argv);
+enum cli_exit cli_import(int argc, char **argv);
+enum cli_exit cli_export(int argc, char **argv);
+enum cli_exit cli_version(int argc, char **argv);
+enum cli_exit cli_rescale(int argc, char **argv);
 enum cli_exit cli_fault(int argc, char **argv);
 
 /* Say `retile: VERB: text` on stderr, with a hint where one helps; return the

@@ -15,6 +15,11 @@ static const struct cli_verb verbs[] = {
     {"convert", &cli_convert_command, cli_convert},
     {"mount", &cli_mount_command, cli_mount},
     {"verify", &cli_verify_command, cli_verify},
+    {"store", &cli_store_command, cli_store},
+    {"import", &cli_import_command, cli_import},
+    {"export", &cli_export_command, cli_export},
+    {"version", &cli_version_command, cli_version},
+    {"rescale", &cli_rescale_command, cli_rescale},
     {"fault", &cli_fault_command, cli_fault},
 };
 enum { N_VERBS = sizeof(verbs) / sizeof(verbs[0]) };

@@ -40,6 +40,7 @@ struct import {
     ptc_rank rank;          /* while pieces are collected */
     struct ptc_piece piece; /* of the part looked at; of `tensor` */
     uint32_t tensor;
+    bool file_counts; /* this rank is the lowest holder of something in it */
     uint64_t digested_bytes; /* atomic */
 };
 
@@ -94,7 +95,8 @@ on_cell(void *ctx, const struct ptc_cell *cell, struct base_err *err)
     if (ptc_cell_holder(import->layout, cell, 0) != import->rank) {
         return BASE_OK;
     }
-    piece.blob = (uint32_t)import->files.n; /* if this file becomes one */
+    piece.blob = (uint32_t)import->files.n; /* what the file becomes */
+    import->file_counts = true;
     ptc_piece_cut(&piece, ptc_table_tensor(table, import->tensor), &cell->box);
     return ptc_pieces_add(import->pieces, import->tensor, &piece, err);
 }
@@ -123,17 +125,17 @@ static enum base_code take_file(struct import *import,
                                 struct base_err *err)
 {
     BASE_AUTO(ptc_file) file = NULL;
-    uint64_t n_before = ptc_pieces_n(import->pieces);
 
     BASE_TRY(ptc_file_create_rank(import->layout, rank, group, &file, err));
     if (file == NULL) {
         return BASE_OK;
     }
     import->rank = rank;
+    import->file_counts = false;
     for (uint32_t i = 0; i < ptc_file_n_entries(file); i++) {
         BASE_TRY(ptc_file_pieces(file, i, on_piece, import, err));
     }
-    if (ptc_pieces_n(import->pieces) == n_before) {
+    if (!import->file_counts) {
         return BASE_OK;
     }
     import->all_bytes += ptc_file_n_bytes(file);
