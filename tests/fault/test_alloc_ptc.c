@@ -10,6 +10,7 @@
 #include "ptc/file.h"
 #include "ptc/hf_index.h"
 #include "ptc/infer.h"
+#include "ptc/manifest.h"
 #include "ptc/pieces.h"
 #include "ptc/plan.h"
 #include "ptc/preset.h"
@@ -490,6 +491,29 @@ static enum base_code do_infer(struct base_err *err)
     return ptc_infer(spec, seen, N_ITEMS(seen), NULL, builder, err);
 }
 
+static enum base_code do_manifest(struct base_err *err)
+{
+    static const struct ptc_manifest_blob blob = {.n_bytes = 1u << 20};
+    BASE_AUTO(ptc_table) table = NULL;
+    BASE_AUTO(ptc_pieces) pieces = NULL;
+    BASE_AUTO(ptc_pieces) again = NULL;
+    BASE_AUTO(ptc_manifest) manifest = NULL;
+    struct ptc_manifest_new from = {.blobs = &blob, .n_blobs = 1};
+    BASE_AUTO_BUF buf;
+
+    base_buf_init(&buf, 1u << 20);
+    BASE_TRY(open_table(&table, err));
+    BASE_TRY(make_pieces(table, &pieces, err));
+    from.head.version = 1;
+    from.head.layout = text_of(spec_text);
+    from.head.origin = BASE_STR("save");
+    from.table = table;
+    from.pieces = pieces;
+    BASE_TRY(ptc_manifest_encode(&from, &buf, err));
+    BASE_TRY(ptc_manifest_open(base_buf_str(&buf), "m", &manifest, err));
+    return ptc_manifest_pieces(manifest, table, &again, err);
+}
+
 static enum base_code do_base(struct base_err *err)
 {
     BASE_AUTO_BUF buf;
@@ -525,6 +549,7 @@ static const struct {
     {"layout", do_layout},
     {"plan", do_plan},
     {"pieces", do_pieces},
+    {"manifest", do_manifest},
     {"views", do_views},
     {"npy", do_npy},
     {"coordinates", do_coords},
