@@ -553,6 +553,37 @@ static void test_a_field_out_of_range_is_refused_by_name(void **state)
     }
 }
 
+static void test_pieces_of_no_tensor_are_refused(void **state)
+{
+    struct image image;
+
+    (void)state;
+    encode_sample(&image);
+    put(&image, record_at(&image, PTC_MANIFEST_TENSORS, 3) + 8, 8, 0);
+    put(&image, record_at(&image, PTC_MANIFEST_TENSORS, 4), 8, 23);
+    put(&image, record_at(&image, PTC_MANIFEST_TENSORS, 5), 8, 23);
+    reseal(&image);
+    refuse(&image, "pieces: count: 31 words, the tensors have 23");
+}
+
+/* 2 x 4 elements of 4 bits, 16 bits from row to row: 4 bytes. */
+static void test_a_piece_of_part_bytes_may_end_where_its_blob_does(void **state)
+{
+    struct image image;
+    BASE_AUTO(ptc_manifest) m = NULL;
+    size_t at;
+
+    (void)state;
+    encode_sample(&image);
+    at = record_at(&image, PTC_MANIFEST_PIECES, 29);
+    put(&image, at, 8, 8192 - 4);
+    reseal(&image);
+    m = open_image(&image);
+    put(&image, at, 8, 8192 - 3);
+    reseal(&image);
+    refuse(&image, "word 23, of tensor 3: offset and stride");
+}
+
 static void test_no_part_of_a_manifest_is_one(void **state)
 {
     struct image good;
@@ -659,6 +690,12 @@ static void test_pieces_must_be_of_the_table(void **state)
 
 static void test_what_could_not_be_opened_is_not_encoded(void **state)
 {
+    const struct ptc_manifest_blob twice[] = {
+        sample_blobs[0],
+        sample_blobs[1],
+        sample_blobs[0],
+    };
+    struct base_digest more[N_ITEMS(sample_chunks) + 1] = {0};
     SAMPLE sample = {0};
     BASE_AUTO_BUF buf;
     BASE_AUTO_BUF small;
@@ -672,6 +709,19 @@ static void test_what_could_not_be_opened_is_not_encoded(void **state)
     assert_int_equal(ptc_manifest_encode(&sample.from, &buf, &err),
                      BASE_BAD_ARG);
     assert_non_null(strstr(err.text, "regions: 7"));
+    memcpy(more, sample_chunks, sizeof(sample_chunks));
+    sample.from.chunks = more;
+    sample.from.n_chunks = N_ITEMS(more);
+    assert_int_equal(ptc_manifest_encode(&sample.from, &buf, &err),
+                     BASE_BAD_ARG);
+    assert_non_null(strstr(err.text, "chunks: count: 10, the regions have 9"));
+    sample.from.n_chunks = N_ITEMS(sample_chunks);
+    sample.from.blobs = twice;
+    sample.from.n_blobs = N_ITEMS(twice);
+    assert_int_equal(ptc_manifest_encode(&sample.from, &buf, &err),
+                     BASE_BAD_ARG);
+    assert_non_null(strstr(err.text, "blobs: name: ab01"));
+    sample.from.n_blobs = N_ITEMS(sample_blobs);
     sample.from.n_chunks = PTC_MANIFEST_MAX_BYTES / 16;
     assert_int_equal(ptc_manifest_encode(&sample.from, &buf, &err), BASE_LIMIT);
     sample.from.n_chunks = UINT64_MAX;
@@ -692,6 +742,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_version_of_nothing_is_a_version),
         cmocka_unit_test(test_todays_encoder_makes_the_golden_bytes),
         cmocka_unit_test(test_a_field_out_of_range_is_refused_by_name),
+        cmocka_unit_test(test_pieces_of_no_tensor_are_refused),
+        cmocka_unit_test(
+            test_a_piece_of_part_bytes_may_end_where_its_blob_does),
         cmocka_unit_test(test_no_part_of_a_manifest_is_one),
         cmocka_unit_test(test_any_flipped_byte_is_refused),
         cmocka_unit_test(test_any_byte_may_have_any_value_without_harm),
