@@ -111,7 +111,7 @@ def test_completion_completes():
     complete_at retile help pre; complete_at retile plan some-file"""
     done = subprocess.run(["bash", "-euc", script, RETILE], check=True,
                           capture_output=True, text=True)
-    check(done.stdout == "verify\n--threads\npresets\n\n", done.stdout)
+    check(done.stdout == "verify version\n--threads\npresets\n\n", done.stdout)
 
 
 def main():
