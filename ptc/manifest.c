@@ -357,11 +357,11 @@ static enum base_code add_pieces(const struct ptc_manifest *manifest,
             piece.box.begin[d] = ptc_manifest_word(manifest, word + d);
             piece.box.end[d] = ptc_manifest_word(manifest, word + n_dims + d);
             piece.stride[d] =
-                ptc_manifest_word(manifest, word + 2 * n_dims + d);
+                ptc_manifest_word(manifest, word + 2 * (uint64_t)n_dims + d);
         }
-        piece.offset = ptc_manifest_word(manifest, word + 3 * n_dims);
-        piece.blob =
-            (uint32_t)ptc_manifest_word(manifest, word + 3 * n_dims + 1);
+        piece.offset = ptc_manifest_word(manifest, word + 3 * (uint64_t)n_dims);
+        piece.blob = (uint32_t)ptc_manifest_word(
+            manifest, word + 3 * (uint64_t)n_dims + 1);
         BASE_TRY(ptc_pieces_add(pieces, idx, &piece, err));
         word += ptc_record_words(n_dims);
     }

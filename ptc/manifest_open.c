@@ -27,9 +27,8 @@ static const struct {
 #undef X
 };
 
-/* BASE_BAD_INPUT, naming the file. */
-__attribute__((format(printf, 3, 4))) static enum base_code
-bad(const struct ptc_manifest *m, struct base_err *err, const char *fmt, ...)
+__attribute__((format(printf, 3, 4))) static void
+tell(const struct ptc_manifest *m, struct base_err *err, const char *fmt, ...)
 {
     char text[BASE_ERR_TEXT_BYTES];
     va_list args;
@@ -37,8 +36,12 @@ bad(const struct ptc_manifest *m, struct base_err *err, const char *fmt, ...)
     va_start(args, fmt);
     (void)vsnprintf(text, sizeof(text), fmt, args); /* may be cut */
     va_end(args);
-    return base_fail(err, BASE_BAD_INPUT, "%s: manifest: %s", m->origin, text);
+    base_fail(err, BASE_BAD_INPUT, "%s: manifest: %s", m->origin, text);
 }
+
+/* BASE_BAD_INPUT, naming the file.  A macro, so that an analyzer sees that it
+ * is never BASE_OK. */
+#define bad(m, err, ...) (tell((m), (err), __VA_ARGS__), BASE_BAD_INPUT)
 
 /* ---- Header ---- */
 
@@ -263,7 +266,7 @@ static bool piece_bytes(const struct ptc_manifest *m,
     for (uint32_t d = 0; d < n_dims; d++) {
         uint64_t begin = ptc_manifest_word(m, word + d);
         uint64_t end = ptc_manifest_word(m, word + n_dims + d);
-        uint64_t stride = ptc_manifest_word(m, word + 2 * n_dims + d);
+        uint64_t stride = ptc_manifest_word(m, word + 2 * (uint64_t)n_dims + d);
         uint64_t step;
 
         if (!base_mul_u64(end - 1 - begin, stride, &step) ||
@@ -282,8 +285,8 @@ static enum base_code check_piece(const struct ptc_manifest *m,
                                   struct base_err *err)
 {
     uint32_t n_dims = tensor->n_dims;
-    uint64_t offset = ptc_manifest_word(m, word + 3 * n_dims);
-    uint64_t blob = ptc_manifest_word(m, word + 3 * n_dims + 1);
+    uint64_t offset = ptc_manifest_word(m, word + 3 * (uint64_t)n_dims);
+    uint64_t blob = ptc_manifest_word(m, word + 3 * (uint64_t)n_dims + 1);
     uint64_t n_bytes;
 
     for (uint32_t d = 0; d < n_dims; d++) {

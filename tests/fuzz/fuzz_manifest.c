@@ -17,7 +17,7 @@ static void put_digest(unsigned char *at, const void *bytes, size_t n)
 static void fix_regions(unsigned char *bytes, size_t body)
 {
     const unsigned char *field =
-        bytes + PTC_MANIFEST_AT_SECTIONS + 16 * PTC_MANIFEST_REGIONS;
+        bytes + PTC_MANIFEST_AT_SECTIONS + (size_t)16 * PTC_MANIFEST_REGIONS;
     uint64_t at = ptc_manifest_u64(field);
     uint64_t n = ptc_manifest_u64(field + 8);
     uint64_t chunks = ptc_manifest_u64(field + 16);
