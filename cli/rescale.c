@@ -31,9 +31,9 @@ const struct base_command cli_rescale_command = {
     .max_args = 0,
 };
 
-/* --to, for the version that --version tells. */
+/* --to, for version @number; 0 becomes the number of what is current now. */
 static enum base_code open_spec(const struct store_root *root,
-                                uint64_t number,
+                                uint64_t *number,
                                 struct ptc_spec **ret,
                                 struct base_err *err)
 {
@@ -41,7 +41,8 @@ static enum base_code open_spec(const struct store_root *root,
     BASE_AUTO(store_source) source = NULL;
     bool is_hf = false;
 
-    BASE_TRY(store_version_open(root, job_text, number, &version, err));
+    BASE_TRY(store_version_open(root, job_text, *number, &version, err));
+    *number = ptc_manifest_head(store_version_manifest(version))->version;
     BASE_TRY(store_source_open_version(root, &version, &source, err));
     return store_spec_open_source(to_text, source, ret, &is_hf, err);
 }
@@ -58,7 +59,7 @@ static enum base_code rescale(uint64_t *ret_number, struct base_err *err)
     if (to_text == NULL) {
         return base_fail(err, BASE_BAD_ARG, "--to SPEC is needed");
     }
-    BASE_TRY(open_spec(root, number, &spec, err));
+    BASE_TRY(open_spec(root, &number, &spec, err));
     rc = store_rescale(root, job_text, number, &spec, ret_number, err);
     return rc == BASE_OK ? rc : base_wrap(err, rc, "--to %s", to_text);
 }
