@@ -41,6 +41,7 @@ fs_open(struct fs *fs, const struct fs_options *options, struct base_err *err)
     size_t i;
 
     fs->options = options;
+    fs_snapshots_init(&fs->snapshots);
     fs->uid = getuid();
     fs->gid = getgid();
     BASE_TRY(store_source_open_dir(options->source, &how, &fs->source, err));
@@ -71,6 +72,7 @@ void fs_close(struct fs *fs)
     store_maps_free(fs->maps);
     store_source_free(fs->source);
     fs_events_free(fs->events);
+    fs_snapshots_done(&fs->snapshots);
     fs_channel_free(fs->channel);
     *fs = (struct fs){0};
 }

@@ -12,6 +12,7 @@
 #include "fuse/events.h"
 #include "fuse/fuse_compat.h"
 #include "fuse/options.h"
+#include "fuse/snapshot.h"
 #include "fuse/tree.h"
 #include "fuse/view_cache.h"
 #include "store/gather.h"
@@ -36,6 +37,7 @@ struct fs {
     struct fs_tree *tree;
     struct fs_views *views;
     struct fs_events *events;
+    struct fs_snapshots snapshots;
     struct fs_channel *channel; /* made by fs_session_run */
     struct fs_daemon *daemon;   /* borrowed: who waits for the mount */
     struct fs_stats stats;

@@ -10,39 +10,31 @@
 enum { SNAPSHOT_MAX_BYTES = 16 << 20 };
 
 /* A handle needs memory only where its text is made at open (.retile/): fi->fh
- * is then a struct base_buf. */
-static struct base_buf *snapshot_of(const struct fuse_file_info *fi)
+ * is then a struct fs_snapshot. */
+static struct fs_snapshot *snapshot_of(const struct fuse_file_info *fi)
 {
-    return (struct base_buf *)(uintptr_t)fi->fh;
-}
-
-static void snapshot_free(struct base_buf *snapshot)
-{
-    if (snapshot != NULL) {
-        base_buf_done(snapshot);
-        free(snapshot);
-    }
+    return (struct fs_snapshot *)(uintptr_t)fi->fh;
 }
 
 static enum base_code take_snapshot(struct fs *fs,
                                     enum fs_kind kind,
-                                    struct base_buf **ret,
+                                    struct fs_snapshot **ret,
                                     struct base_err *err)
 {
-    struct base_buf *buf = malloc(sizeof(*buf));
+    struct fs_snapshot *snapshot =
+        fs_snapshot_add(&fs->snapshots, SNAPSHOT_MAX_BYTES);
     enum base_code rc;
 
-    if (buf == NULL) {
+    if (snapshot == NULL) {
         return base_fail(err, BASE_NO_MEM, "cannot describe the mount");
     }
-    base_buf_init(buf, SNAPSHOT_MAX_BYTES);
-    rc = kind == FS_STATUS ? fs_status_format(fs, buf, err)
-                           : fs_events_format(fs->events, buf, err);
+    rc = kind == FS_STATUS ? fs_status_format(fs, &snapshot->text, err)
+                           : fs_events_format(fs->events, &snapshot->text, err);
     if (rc != BASE_OK) {
-        snapshot_free(buf);
+        fs_snapshot_remove(&fs->snapshots, snapshot);
         return rc;
     }
-    *ret = buf;
+    *ret = snapshot;
     return BASE_OK;
 }
 
@@ -76,7 +68,7 @@ static enum base_code open_node(struct fs *fs,
                                 struct fuse_file_info *fi,
                                 struct base_err *err)
 {
-    struct base_buf *snapshot = NULL;
+    struct fs_snapshot *snapshot = NULL;
 
     BASE_TRY(base_fault_check(BASE_FAULT_mount_open, err));
     switch (node->kind) {
@@ -107,7 +99,7 @@ static void close_node(struct fs *fs,
     if (node->kind == FS_FILE) {
         fs_views_release(fs->views, node);
     }
-    snapshot_free(snapshot_of(fi));
+    fs_snapshot_remove(&fs->snapshots, snapshot_of(fi));
     fs->stats.n_open--;
 }
 
@@ -137,9 +129,10 @@ void fs_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 static struct base_str snapshot_text(const struct fuse_file_info *fi)
 {
-    const struct base_buf *snapshot = snapshot_of(fi);
+    const struct fs_snapshot *snapshot = snapshot_of(fi);
 
-    return snapshot != NULL ? base_buf_str(snapshot) : (struct base_str){0};
+    return snapshot != NULL ? base_buf_str(&snapshot->text)
+                            : (struct base_str){0};
 }
 
 static void

@@ -1,0 +1,64 @@
+#include "fuse/snapshot.h"
+
+#include <stdlib.h>
+
+void fs_snapshots_init(struct fs_snapshots *snapshots)
+{
+    snapshots->first = NULL;
+    (void)pthread_mutex_init(&snapshots->lock, NULL); /* never fails here */
+}
+
+static void snapshot_free(struct fs_snapshot *snapshot)
+{
+    base_buf_done(&snapshot->text);
+    free(snapshot);
+}
+
+void fs_snapshots_done(struct fs_snapshots *snapshots)
+{
+    struct fs_snapshot *snapshot;
+
+    while ((snapshot = snapshots->first) != NULL) {
+        snapshots->first = snapshot->next;
+        snapshot_free(snapshot);
+    }
+    (void)pthread_mutex_destroy(&snapshots->lock);
+}
+
+struct fs_snapshot *fs_snapshot_add(struct fs_snapshots *snapshots,
+                                    size_t max_bytes)
+{
+    struct fs_snapshot *snapshot = calloc(1, sizeof(*snapshot));
+
+    if (snapshot == NULL) {
+        return NULL;
+    }
+    base_buf_init(&snapshot->text, max_bytes);
+    (void)pthread_mutex_lock(&snapshots->lock);
+    snapshot->next = snapshots->first;
+    if (snapshot->next != NULL) {
+        snapshot->next->prev = snapshot;
+    }
+    snapshots->first = snapshot;
+    (void)pthread_mutex_unlock(&snapshots->lock);
+    return snapshot;
+}
+
+void fs_snapshot_remove(struct fs_snapshots *snapshots,
+                        struct fs_snapshot *snapshot)
+{
+    if (snapshot == NULL) {
+        return;
+    }
+    (void)pthread_mutex_lock(&snapshots->lock);
+    if (snapshot->prev != NULL) {
+        snapshot->prev->next = snapshot->next;
+    } else {
+        snapshots->first = snapshot->next;
+    }
+    if (snapshot->next != NULL) {
+        snapshot->next->prev = snapshot->prev;
+    }
+    (void)pthread_mutex_unlock(&snapshots->lock);
+    snapshot_free(snapshot);
+}
