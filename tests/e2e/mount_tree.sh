@@ -43,6 +43,8 @@ is "owner and modes" "$(id -u):$(id -g) 500 $(id -u):$(id -g) 400" \
 is "times are the newest source file's" \
     "$(stat -c %Y "$src"/* | sort -n | tail -1)" \
     "$(stat -c %Y "$mnt/layout.yaml")"
+is "a short file's reader needs no large buffer" 4096 \
+    "$(stat -c %o "$mnt/layout.yaml")"
 is "sizes of a listing and of a stat agree" \
     "$(stat -c %s "$mnt/as/four/ranks/002/model.safetensors")" \
     "$(ls -l "$mnt/as/four/ranks/002" | awk '/model/ { print $5 }')"
