@@ -1,10 +1,15 @@
 /* retile-bench-plan: how long planning takes, and how much memory.
  *
- * Two problems, made here:
+ * Two problems of the usual kind, made here:
  *   dense  1,002 tensors of a LLaMA-like model, tp8 pp8 dp8 -> tp4 pp8 dp8,
  *          8 ranks per host, the whole plan of all hosts
  *   moe    100,688 tensors (65 layers of 512 experts, 1.05 T parameters),
  *          4096 -> 3840 ranks in two meshes, as one host sees it
+ * and some that ask for time linear in the pieces, all hosts of each:
+ *   wide      one tensor cut in two dimensions over 2^20 ranks
+ *   flats     100,000 tensors in a flat with a bucket per layer, 1024 ranks
+ *   segments  one dimension of 100,000 segments
+ *   hosts     the dense model, 32,768 -> 16,384 ranks
  * Each run is a process of its own, so that its peak memory (VmHWM) is its own.
  * A run makes the table (not counted), then binds both layouts (spec text to
  * layout) and plans (planner and moves); then sums and checks, not counted. */
@@ -51,7 +56,8 @@ struct bench_case {
     const char *to;
     uint32_t n_from;
     uint32_t n_to;
-    uint32_t host; /* PTC_NONE: all */
+    uint32_t host;       /* PTC_NONE: all */
+    uint32_t n_segments; /* not 0: the specs end in a list of so many */
 };
 
 static int64_t now_ns(void)
@@ -171,6 +177,41 @@ static enum base_code fill_moe(struct ptc_table_builder *builder,
     return BASE_OK;
 }
 
+static enum base_code fill_wide(struct ptc_table_builder *builder,
+                                struct base_err *err)
+{
+    static const struct row rows[] = {{"w", {4096, 4096}}};
+
+    return ADD_ROWS(builder, "", rows, err);
+}
+
+#define N_SEGMENTS     100000
+#define SEGMENT_LENGTH 64
+
+static enum base_code fill_segments(struct ptc_table_builder *builder,
+                                    struct base_err *err)
+{
+    static const struct row rows[] = {
+        {"w", {(uint64_t)N_SEGMENTS * SEGMENT_LENGTH, 0}}};
+
+    return ADD_ROWS(builder, "", rows, err);
+}
+
+static enum base_code fill_flats(struct ptc_table_builder *builder,
+                                 struct base_err *err)
+{
+    static const struct row rows[] = {{".weight", {1000, 8}}};
+
+    for (unsigned i = 0; i < 100000; i++) {
+        char prefix[64];
+
+        (void)snprintf(prefix, sizeof(prefix), "layers.%u.p%u", i / 100,
+                       i % 100);
+        BASE_TRY(ADD_ROWS(builder, prefix, rows, err));
+    }
+    return BASE_OK;
+}
+
 /* Specs ------------------------------------------------------------------- */
 
 #define RULES_OF_ENDS                                                          \
@@ -204,6 +245,23 @@ static enum base_code fill_moe(struct ptc_table_builder *builder,
     "- {match: 'model.norm.weight', stage: last}\n"                            \
     "- {match: '*.mlp.gate.*', stage: layer}\n" RULES_OF_ENDS RULES_OF_LAYERS
 
+#define WIDE_SPEC(mesh)                                                        \
+    "mesh: " mesh "\n"                                                         \
+    "rules:\n"                                                                 \
+    "- {match: w, dims: [a, b]}\n"
+
+#define SEGMENTS_SPEC(mesh)                                                    \
+    "mesh: " mesh "\n"                                                         \
+    "rules:\n"                                                                 \
+    "- {match: w, dims: [tp], segments: {0: [" /* run() adds the rest */
+
+#define FLATS_SPEC(mesh)                                                       \
+    "mesh: " mesh "\n"                                                         \
+    "stages: {axis: dp, layer: 'layers\\.(\\d+)\\.'}\n"                        \
+    "flats: {f: {over: [dp], bucket: layer}}\n"                                \
+    "rules:\n"                                                                 \
+    "- {match: '*', flat: f}\n"
+
 static const struct bench_case cases[] = {
     {
         .name = "dense",
@@ -231,18 +289,74 @@ static const struct bench_case cases[] = {
         .n_to = 3840,
         .host = 240,
     },
+    {
+        .name = "wide",
+        .what = "one tensor, 2^20 ranks",
+        .goal_ns = INT64_C(10) * 1000 * 1000000,
+        .fill = fill_wide,
+        .from = WIDE_SPEC("{a: 1024, b: 1024}"),
+        .to = WIDE_SPEC("{a: 2048, b: 512}"),
+        .n_from = 1u << 20,
+        .n_to = 1u << 20,
+        .host = PTC_NONE,
+    },
+    {
+        .name = "flats",
+        .what = "1024 -> 8 ranks, layer buckets",
+        .goal_ns = INT64_C(10) * 1000 * 1000000,
+        .fill = fill_flats,
+        .from = FLATS_SPEC("{dp: 1024}"),
+        .to = FLATS_SPEC("{dp: 8}"),
+        .n_from = 1024,
+        .n_to = 8,
+        .host = PTC_NONE,
+    },
+    {
+        .name = "segments",
+        .what = "32 -> 16 ranks, 1e5 segments",
+        .goal_ns = INT64_C(10) * 1000 * 1000000,
+        .fill = fill_segments,
+        .from = SEGMENTS_SPEC("{tp: 32}"),
+        .to = SEGMENTS_SPEC("{tp: 16}"),
+        .n_from = 32,
+        .n_to = 16,
+        .host = PTC_NONE,
+        .n_segments = N_SEGMENTS,
+    },
+    {
+        .name = "hosts",
+        .what = "32768 -> 16384 ranks",
+        .goal_ns = INT64_C(10) * 1000 * 1000000,
+        .fill = fill_dense,
+        .from = DENSE_SPEC("{pp: 8, dp: 512, tp: 8}"),
+        .to = DENSE_SPEC("{pp: 8, dp: 512, tp: 4}"),
+        .n_from = 32768,
+        .n_to = 16384,
+        .host = PTC_NONE,
+    },
 };
 
 /* One run ----------------------------------------------------------------- */
 
-static enum base_code bind_layout(const char *text,
+static enum base_code bind_layout(const struct bench_case *c,
+                                  const char *text,
                                   const struct ptc_table *table,
                                   struct ptc_layout **ret,
                                   struct base_err *err)
 {
     BASE_AUTO(ptc_spec) spec = NULL;
+    BASE_AUTO_BUF buf = {0};
 
-    BASE_TRY(ptc_spec_parse(base_str_of(text), "bench", &spec, err));
+    base_buf_init(&buf, PTC_SPEC_MAX_BYTES);
+    (void)base_buf_add_str(&buf, base_str_of(text)); /* sticky */
+    for (uint32_t i = 0; i < c->n_segments; i++) {
+        (void)base_buf_addf(&buf, "%s%d", i > 0 ? "," : "", SEGMENT_LENGTH);
+    }
+    if (c->n_segments > 0) {
+        (void)base_buf_add_str(&buf, BASE_STR("]}}\n"));
+    }
+    BASE_TRY(base_buf_check(&buf, err));
+    BASE_TRY(ptc_spec_parse(base_buf_str(&buf), "bench", &spec, err));
     return ptc_layout_create(&spec, table, ret, err);
 }
 
@@ -336,8 +450,8 @@ run(const struct bench_case *c, struct result *ret, struct base_err *err)
     ret->n_tensors = ptc_table_n_tensors(table);
     ret->n_params = ptc_table_n_bytes(table) / 2;
     start = now_ns();
-    BASE_TRY(bind_layout(c->from, table, &from, err));
-    BASE_TRY(bind_layout(c->to, table, &to, err));
+    BASE_TRY(bind_layout(c, c->from, table, &from, err));
+    BASE_TRY(bind_layout(c, c->to, table, &to, err));
     ret->bind_ns = now_ns() - start;
     holdings = hold_all(from, ranks, problem.n_hosts);
     if (holdings == NULL) {
@@ -447,13 +561,13 @@ print_row(const struct bench_case *c, const struct result *results, unsigned n)
     const struct result *best = &results[0];
     const struct result *median = &results[n / 2];
 
-    (void)printf("%-6s %-29s %8" PRIu64 " %8" PRIu64
-                 " %8.1f %8.1f %8.1f %8.1f %6.0f %7.1f\n",
+    (void)printf("%-8s %-30s %8" PRIu64 " %8" PRIu64
+                 " %8.1f %8.1f %8.1f %8.1f %8.1f %8.1f %6.0f %7.1f\n",
                  c->name, c->what, best->n_tensors, best->n_moves,
                  ms(best->bind_ns + best->plan_ns),
                  ms(median->bind_ns + median->plan_ns), ms(median->bind_ns),
-                 ms(median->plan_ns), ms(c->goal_ns),
-                 (double)median->peak_kib / 1024);
+                 ms(median->plan_ns), ms(median->sum_ns), ms(median->check_ns),
+                 ms(c->goal_ns), (double)median->peak_kib / 1024);
 }
 
 static enum base_code
@@ -465,9 +579,9 @@ run_all(const char *only, unsigned n_runs, bool json, struct base_err *err)
     if (json) {
         (void)printf("{\"version\": 1, \"bench\": \"plan\", \"cases\": [\n");
     } else {
-        (void)printf("%-6s %-29s %8s %8s %8s %8s %8s %8s %6s %7s\n", "case", "",
-                     "tensors", "moves", "best ms", "median", "bind", "plan",
-                     "goal", "MiB");
+        (void)printf("%-8s %-30s %8s %8s %8s %8s %8s %8s %8s %8s %6s %7s\n",
+                     "case", "", "tensors", "moves", "best ms", "median",
+                     "bind", "plan", "sum", "check", "goal", "MiB");
     }
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
         if (only != NULL && strcmp(only, cases[i].name) != 0) {
@@ -489,7 +603,7 @@ run_all(const char *only, unsigned n_runs, bool json, struct base_err *err)
         (void)printf("\n]}\n");
     }
     if (n_cases == 0) {
-        return base_fail(err, BASE_BAD_ARG, "no case %s (dense, moe)", only);
+        return base_fail(err, BASE_BAD_ARG, "no case %s", only);
     }
     return BASE_OK;
 }
@@ -501,7 +615,7 @@ int main(int argc, char **argv)
     bool json = false;
     const struct base_option options[] = {
         {"runs", 0, "N", "runs per case (default 7)", &runs, NULL},
-        {"case", 0, "NAME", "only this case: dense or moe", &only, NULL},
+        {"case", 0, "NAME", "only this case, such as dense", &only, NULL},
         {"json", 0, NULL, "print one JSON document", NULL, &json},
     };
     const struct base_command command = {

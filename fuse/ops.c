@@ -93,7 +93,9 @@ enum base_code fs_attr(const struct fs *fs,
         .st_uid = fs->uid,
         .st_gid = fs->gid,
         .st_size = (off_t)n_bytes,
-        .st_blksize = FS_MAX_READ,
+        /* Readers make buffers of it, and the kernel pins all of a buffer
+         * for a direct read, however short the file. */
+        .st_blksize = n_bytes < FS_MAX_READ ? 4096 : FS_MAX_READ,
         .st_blocks = (blkcnt_t)(n_bytes / 512 + (n_bytes % 512 != 0)),
         .st_atim = fs->newest,
         .st_mtim = fs->newest,

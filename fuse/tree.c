@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "ptc/preset.h"
 
 enum slot {
     SLOT_FIXED, /* indices: enum fixed */
@@ -425,7 +426,8 @@ static enum base_code child_as(struct fs_tree *tree,
         slot = find_as(tree, name);
         if (slot == N_SLOTS || tree->slots[slot] == NULL) {
             /* Only short forms: a name never opens a file of ours. */
-            if (memchr(name.ptr, ':', name.len) == NULL) {
+            if (memchr(name.ptr, ':', name.len) == NULL ||
+                !ptc_preset_is_short_form(name)) {
                 return base_fail(err, BASE_NOT_FOUND,
                                  "\"%.*s\" is neither a short form "
                                  "(PRESET:tp=2,...) nor a name given by "

@@ -26,6 +26,10 @@ bool ptc_boxes_add(struct ptc_boxes *boxes,
 {
     struct ptc_tagged_box *item;
 
+    if (boxes->n >= PTC_BOXES_MAX) {
+        boxes->is_full = true;
+        return false;
+    }
     if (!base_vec_reserve(boxes, boxes->n + 1)) {
         return false;
     }

@@ -1,7 +1,8 @@
 /* Lists of boxes of one tensor: the scratch of the planner.
  *
  * A list is zeroed to begin with, reused from tensor to tensor, and freed with
- * ptc_boxes_done.  Functions yield false when memory is short.  A tag says
+ * ptc_boxes_done.  Functions yield false when memory is short, or when a list
+ * would have more than PTC_BOXES_MAX boxes (then it is full).  A tag says
  * whose a box is; it plays no part in the order of boxes.  Pure. */
 #ifndef PTC_BOXES_H
 #define PTC_BOXES_H
@@ -18,10 +19,15 @@ struct ptc_tagged_box {
     uint32_t holding; /* index into the problem's holdings */
 };
 
+/* Two layouts that each cut one dimension at PTC_CUT_MAX_RANGES places, all
+ * different, are within it. */
+#define PTC_BOXES_MAX (1u << 23)
+
 struct ptc_boxes {
     struct ptc_tagged_box *items;
     size_t n;
     size_t cap;
+    bool is_full; /* a box had no place */
 };
 
 void ptc_boxes_done(struct ptc_boxes *boxes);

@@ -60,17 +60,41 @@ uint32_t ptc_cut_run_at(const struct ptc_cut *cut, uint64_t at)
 
 uint64_t ptc_cut_local(const struct ptc_cut *cut, uint32_t part, uint64_t at)
 {
-    uint64_t local = 0;
+    uint32_t low = cut->first[part];
+    uint32_t high = cut->first[part + 1];
+    const struct ptc_range *range;
 
-    for (uint32_t i = cut->first[part]; i < cut->first[part + 1]; i++) {
-        const struct ptc_range *range = &cut->ranges[i];
+    while (high - low > 1) {
+        uint32_t middle = low + (high - low) / 2;
 
-        if (at < range->end) {
-            return local + (at - range->begin);
+        if (cut->ranges[middle].begin <= at) {
+            low = middle;
+        } else {
+            high = middle;
         }
-        local += range->end - range->begin;
     }
-    return local;
+    range = &cut->ranges[low];
+    return cut->starts[low] +
+           (at <= range->begin ? 0
+                               : base_min_u64(at, range->end) - range->begin);
+}
+
+uint32_t
+ptc_cut_range_at(const struct ptc_cut *cut, uint32_t part, uint64_t local)
+{
+    uint32_t low = cut->first[part];
+    uint32_t high = cut->first[part + 1];
+
+    while (high - low > 1) {
+        uint32_t middle = low + (high - low) / 2;
+
+        if (cut->starts[middle] <= local) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    return low - cut->first[part];
 }
 
 /* Split the units [*begin, *end) by one axis. */
@@ -213,11 +237,13 @@ static enum base_code part_ranges(const struct ptc_cut *cut,
     return BASE_OK;
 }
 
-/* Append the ranges of a part to @to, those that touch merged, empty ones left
+/* Append the ranges of a part to @to, and where each begins in the part to
+ * @starts, those that touch merged, empty ones left
  * out unless all are; returns how many. */
 static uint32_t ranges_merge(const struct ptc_range *from,
                              uint32_t n,
                              struct ptc_range *to,
+                             uint64_t *starts,
                              uint64_t *ret_length)
 {
     uint32_t n_to = 0;
@@ -227,14 +253,16 @@ static uint32_t ranges_merge(const struct ptc_range *from,
         if (from[i].begin == from[i].end) {
             continue;
         }
-        length += from[i].end - from[i].begin;
         if (n_to > 0 && to[n_to - 1].end == from[i].begin) {
             to[n_to - 1].end = from[i].end;
         } else {
+            starts[n_to] = length;
             to[n_to++] = from[i];
         }
+        length += from[i].end - from[i].begin;
     }
     if (n_to == 0) {
+        starts[n_to] = 0;
         to[n_to++] = from[n - 1];
     }
     *ret_length = length;
@@ -299,11 +327,12 @@ static enum base_code cut_fill(struct base_arena *arena,
         base_arena_alloc(arena, (size_t)cut->n_parts + 1, sizeof(*first));
     uint64_t *lengths = base_arena_alloc(arena, cut->n_parts, sizeof(*lengths));
     struct ptc_range *ranges = base_arena_alloc(arena, n_max, sizeof(*ranges));
+    uint64_t *starts = base_arena_alloc(arena, n_max, sizeof(*starts));
     uint32_t n_entries = 0;
     uint32_t n_ranges = 0;
 
     if (scratch == NULL || entries == NULL || first == NULL ||
-        lengths == NULL || ranges == NULL) {
+        lengths == NULL || ranges == NULL || starts == NULL) {
         return base_fail(err, BASE_NO_MEM, "no memory for cut points");
     }
     cut->is_uniform = true;
@@ -317,14 +346,15 @@ static enum base_code cut_fill(struct base_arena *arena,
             }
         }
         first[p] = n_ranges;
-        n_ranges +=
-            ranges_merge(scratch, per_part, ranges + n_ranges, &lengths[p]);
+        n_ranges += ranges_merge(scratch, per_part, ranges + n_ranges,
+                                 starts + n_ranges, &lengths[p]);
         cut->is_uniform = cut->is_uniform && lengths[p] == lengths[0];
     }
     first[cut->n_parts] = n_ranges;
     cut->first = first;
     cut->lengths = lengths;
     cut->ranges = ranges;
+    cut->starts = starts;
     return runs_make(arena, entries, n_entries, cut, err);
 }
 

@@ -49,6 +49,7 @@ struct ptc_cut {
     const struct ptc_range *ranges; /* ascending within a part, touching ones
                                        merged; an empty part has one empty
                                        range */
+    const uint64_t *starts; /* of each range: where it begins in its part */
     uint32_t n_runs;
     const struct ptc_cut_run *runs;
     const uint32_t *holders; /* `at` of parts, ascending within a run */
@@ -85,8 +86,14 @@ static inline uint32_t ptc_cut_part(const struct ptc_cut *cut, uint32_t rank)
 /* The run that has position @at (< length). */
 uint32_t ptc_cut_run_at(const struct ptc_cut *cut, uint64_t at);
 
-/* Where position @at, which part @part has, lies in that part. */
+/* How many elements of part @part stand before position @at: where @at lies in
+ * the part, if the part has it. */
 uint64_t ptc_cut_local(const struct ptc_cut *cut, uint32_t part, uint64_t at);
+
+/* Which range of part @part has its element @local: an index from first[part]
+ * on.  Past the part's elements: its last. */
+uint32_t
+ptc_cut_range_at(const struct ptc_cut *cut, uint32_t part, uint64_t local);
 
 /* torch.chunk's rule: chunk @idx of @length things in @n chunks. */
 struct ptc_range ptc_chunk(uint64_t length, uint32_t n, uint32_t idx);

@@ -72,7 +72,8 @@ static enum base_code bind(struct ptc_layout *layout, struct base_err *err)
     BASE_TRY(meshes_check(layout->spec, err));
     BASE_TRY(ptc_layout_choose(layout->spec, layout->table, choices, err));
     BASE_TRY(ptc_layout_place(layout, choices, err));
-    return ptc_layout_flatten(layout, choices, err);
+    BASE_TRY(ptc_layout_flatten(layout, choices, err));
+    return ptc_layout_group(layout, err);
 }
 
 enum base_code ptc_layout_create(struct ptc_spec **spec,

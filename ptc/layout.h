@@ -77,6 +77,23 @@ enum base_code ptc_layout_parts(const struct ptc_layout *layout,
                                 void *ctx,
                                 struct base_err *err) BASE_MUST_CHECK;
 
+/* The same, of what lies within @within: boxes are clipped to it.
+ * Cost: those parts, and a bisection per dimension. */
+enum base_code ptc_layout_parts_in(const struct ptc_layout *layout,
+                                   uint32_t tensor,
+                                   ptc_rank rank,
+                                   const struct ptc_box *within,
+                                   ptc_part_fn fn,
+                                   void *ctx,
+                                   struct base_err *err) BASE_MUST_CHECK;
+
+/* Set the bit of each tensor (bit t % 64 of ret_bits[t / 64]) that has elements
+ * on @rank, and perhaps those of empty shards.  Other bits stay as they are.
+ * Cost: the tensors of the rank, and where they are placed: not all tensors. */
+void ptc_layout_tensors(const struct ptc_layout *layout,
+                        ptc_rank rank,
+                        uint64_t *ret_bits);
+
 /* Is @tensor on @rank (perhaps as an empty shard)? */
 bool ptc_layout_has(const struct ptc_layout *layout,
                     uint32_t tensor,

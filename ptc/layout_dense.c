@@ -9,6 +9,28 @@
  * the least of each gives the lowest rank. */
 #include "ptc/layout_impl.h"
 
+bool ptc_geometry_lists(const struct ptc_geometry *g, ptc_rank rank)
+{
+    uint32_t low = 0;
+    uint32_t high = g->n_list;
+    uint32_t at;
+
+    if (g->n_list == 0) {
+        return true;
+    }
+    at = ptc_digit_of(g->list, rank) * g->list.stride;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+
+        if (g->list_at[middle] < at) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low < g->n_list && g->list_at[low] == at;
+}
+
 bool ptc_layout_has(const struct ptc_layout *layout,
                     uint32_t tensor,
                     ptc_rank rank)
@@ -22,23 +44,7 @@ bool ptc_layout_has(const struct ptc_layout *layout,
             return false;
         }
     }
-    if (g->n_list > 0) {
-        uint32_t at = ptc_digit_of(g->list, rank) * g->list.stride;
-        uint32_t low = 0;
-        uint32_t high = g->n_list;
-
-        while (low < high) {
-            uint32_t middle = low + (high - low) / 2;
-
-            if (g->list_at[middle] < at) {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        return low < g->n_list && g->list_at[low] == at;
-    }
-    return true;
+    return ptc_geometry_lists(g, rank);
 }
 
 void ptc_layout_shard_shape(const struct ptc_layout *layout,
@@ -81,8 +87,9 @@ uint64_t ptc_geometry_shard_elems(const struct ptc_geometry *g, ptc_rank rank)
 /* One dimension of a walk over the ranges of a shard. */
 struct walk_dim {
     const struct ptc_range *ranges; /* of the part */
+    const uint64_t *starts;         /* where each begins in the shard */
+    uint32_t first;                 /* the one that sub_begin lies in */
     uint32_t range;                 /* the current one */
-    uint64_t local;                 /* where it begins in the shard */
     uint64_t sub_begin;             /* what of the shard is asked for */
     uint64_t sub_end;
 };
@@ -93,8 +100,9 @@ walk_set(const struct walk_dim *w, uint32_t d, struct ptc_part *part)
 {
     const struct ptc_range *range = &w->ranges[w->range];
     uint64_t n = range->end - range->begin;
-    uint64_t begin = w->sub_begin > w->local ? w->sub_begin - w->local : 0;
-    uint64_t end = w->sub_end - w->local < n ? w->sub_end - w->local : n;
+    uint64_t local = w->starts[w->range];
+    uint64_t begin = w->sub_begin > local ? w->sub_begin - local : 0;
+    uint64_t end = w->sub_end - local < n ? w->sub_end - local : n;
 
     part->box.begin[d] = range->begin + begin;
     part->box.end[d] = range->begin + end;
@@ -103,17 +111,7 @@ walk_set(const struct walk_dim *w, uint32_t d, struct ptc_part *part)
 /* Begin a dimension at the first range that @w->sub_begin meets. */
 static void walk_first(struct walk_dim *w, uint32_t d, struct ptc_part *part)
 {
-    w->range = 0;
-    w->local = 0;
-    for (;;) {
-        uint64_t n = w->ranges[w->range].end - w->ranges[w->range].begin;
-
-        if (w->local + n > w->sub_begin) {
-            break;
-        }
-        w->local += n;
-        w->range++;
-    }
+    w->range = w->first;
     walk_set(w, d, part);
 }
 
@@ -122,10 +120,9 @@ static bool walk_next(struct walk_dim *w, uint32_t d, struct ptc_part *part)
 {
     uint64_t n = w->ranges[w->range].end - w->ranges[w->range].begin;
 
-    if (w->local + n >= w->sub_end) {
+    if (w->starts[w->range] + n >= w->sub_end) {
         return false;
     }
-    w->local += n;
     w->range++;
     walk_set(w, d, part);
     return true;
@@ -152,6 +149,8 @@ enum base_code ptc_shard_parts(const struct ptc_geometry *g,
             return BASE_OK;
         }
         walk[d].ranges = &cut->ranges[cut->first[idx]];
+        walk[d].starts = &cut->starts[cut->first[idx]];
+        walk[d].first = ptc_cut_range_at(cut, idx, sub->begin[d]);
         walk[d].sub_begin = sub->begin[d];
         walk[d].sub_end = sub->end[d];
         part.stride[d] = stride;
@@ -166,7 +165,8 @@ enum base_code ptc_shard_parts(const struct ptc_geometry *g,
             uint64_t skipped =
                 part.box.begin[d] - walk[d].ranges[walk[d].range].begin;
 
-            part.offset += (walk[d].local + skipped) * part.stride[d];
+            part.offset +=
+                (walk[d].starts[walk[d].range] + skipped) * part.stride[d];
         }
         BASE_TRY(fn(ctx, &part, err));
         d = g->n_dims;
@@ -180,6 +180,26 @@ enum base_code ptc_shard_parts(const struct ptc_geometry *g,
     }
 }
 
+void ptc_shard_within(const struct ptc_geometry *g,
+                      ptc_rank rank,
+                      const struct ptc_box *within,
+                      struct ptc_box *ret)
+{
+    ret->n_dims = g->n_dims;
+    for (uint32_t d = 0; d < g->n_dims; d++) {
+        const struct ptc_cut *cut = g->cuts[d];
+        uint32_t part = ptc_cut_part(cut, rank);
+
+        if (within == NULL) {
+            ret->begin[d] = 0;
+            ret->end[d] = cut->lengths[part];
+        } else {
+            ret->begin[d] = ptc_cut_local(cut, part, within->begin[d]);
+            ret->end[d] = ptc_cut_local(cut, part, within->end[d]);
+        }
+    }
+}
+
 enum base_code ptc_layout_parts(const struct ptc_layout *layout,
                                 uint32_t tensor,
                                 ptc_rank rank,
@@ -187,9 +207,20 @@ enum base_code ptc_layout_parts(const struct ptc_layout *layout,
                                 void *ctx,
                                 struct base_err *err)
 {
+    return ptc_layout_parts_in(layout, tensor, rank, NULL, fn, ctx, err);
+}
+
+enum base_code ptc_layout_parts_in(const struct ptc_layout *layout,
+                                   uint32_t tensor,
+                                   ptc_rank rank,
+                                   const struct ptc_box *within,
+                                   ptc_part_fn fn,
+                                   void *ctx,
+                                   struct base_err *err)
+{
     const struct ptc_bound *bound = &layout->bound[tensor];
     const struct ptc_geometry *g = layout->geometries[bound->geometry];
-    struct ptc_box whole = {.n_dims = g->n_dims};
+    struct ptc_box sub;
 
     if (!ptc_layout_has(layout, tensor, rank)) {
         return BASE_OK;
@@ -199,13 +230,11 @@ enum base_code ptc_layout_parts(const struct ptc_layout *layout,
         const struct ptc_flat_member *member = ptc_flat_member_find(
             ptc_flat_variant_of(set, rank), bound->position);
 
-        return ptc_flat_parts(layout, tensor, member, rank, fn, ctx, err);
+        return ptc_flat_parts(layout, tensor, member, rank, within, fn, ctx,
+                              err);
     }
-    for (uint32_t d = 0; d < g->n_dims; d++) {
-        whole.begin[d] = 0;
-        whole.end[d] = g->cuts[d]->lengths[ptc_cut_part(g->cuts[d], rank)];
-    }
-    return ptc_shard_parts(g, rank, &whole, 0, fn, ctx, err);
+    ptc_shard_within(g, rank, within, &sub);
+    return ptc_shard_parts(g, rank, &sub, 0, fn, ctx, err);
 }
 
 /* Set dimension @d of @cell to what of the box lies in run @run. */

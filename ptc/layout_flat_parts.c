@@ -32,10 +32,38 @@ ptc_flat_member_find(const struct ptc_flat_variant *variant, uint32_t position)
     return &variant->members[low];
 }
 
+/* Members end in ascending order, so it is found by bisection. */
+uint32_t ptc_flat_member_at(const struct ptc_layout *layout,
+                            const struct ptc_flat_set *set,
+                            const struct ptc_flat_variant *variant,
+                            uint32_t bucket,
+                            ptc_rank rank,
+                            uint64_t at)
+{
+    uint32_t low = variant->buckets[bucket].first;
+    uint32_t high = variant->buckets[bucket + 1].first;
+
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        const struct ptc_flat_member *m = &variant->members[middle];
+        uint32_t tensor = set->members[m->position];
+        uint64_t n =
+            ptc_geometry_shard_elems(ptc_geometry_of(layout, tensor), rank);
+
+        if (m->offset + n <= at) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
 enum base_code ptc_flat_parts(const struct ptc_layout *layout,
                               uint32_t tensor,
                               const struct ptc_flat_member *member,
                               ptc_rank rank,
+                              const struct ptc_box *within,
                               ptc_part_fn fn,
                               void *ctx,
                               struct base_err *err)
@@ -50,6 +78,7 @@ enum base_code ptc_flat_parts(const struct ptc_layout *layout,
     uint64_t end = begin + n_part;
     struct ptc_box boxes[2 * PTC_MAX_DIMS];
     uint64_t shape[PTC_MAX_DIMS];
+    struct ptc_box sub;
     uint32_t n_boxes;
 
     if (begin >= member->offset + n || end <= member->offset) {
@@ -59,7 +88,11 @@ enum base_code ptc_flat_parts(const struct ptc_layout *layout,
     n_boxes = ptc_box_of_range(
         g->n_dims, shape, begin > member->offset ? begin - member->offset : 0,
         base_min_u64(end - member->offset, n), boxes);
+    ptc_shard_within(g, rank, within, &sub);
     for (uint32_t i = 0; i < n_boxes; i++) {
+        if (within != NULL && !ptc_box_intersect(&boxes[i], &sub, &boxes[i])) {
+            continue;
+        }
         BASE_TRY(ptc_shard_parts(g, rank, &boxes[i], member->offset - begin, fn,
                                  ctx, err));
     }

@@ -5,6 +5,7 @@
  *   tensor -> geometry, pins  layout_place.c   cuts shared by (rule, shape)
  *   tensor -> flat, position  layout_flat.c, layout_flat_lay.c
  *   parts, find, holders      layout_dense.c, layout_flat_parts.c
+ *   rank -> tensors           layout_ranks.c
  *   shown tensors             layout_shown.c
  *
  * A geometry is what all tensors of one rule, shape and dtype width share: a
@@ -96,6 +97,14 @@ struct ptc_bucket_name {
     uint32_t bucket;
 };
 
+/* Dense tensors that are on the same ranks. */
+struct ptc_group {
+    uint32_t kind; /* index into the layout's kinds */
+    uint32_t base;
+    uint32_t n_tensors;
+    const uint32_t *tensors; /* ascending */
+};
+
 struct ptc_layout {
     struct ptc_spec *spec;
     const struct ptc_table *table;
@@ -108,6 +117,10 @@ struct ptc_layout {
     struct ptc_flat_set *flat_sets;
     uint32_t n_bucket_names;
     struct ptc_bucket_name *bucket_names; /* sorted by name */
+    uint32_t n_kinds; /* of ways to place: see layout_ranks.c */
+    const struct ptc_geometry **kinds; /* one of each */
+    uint32_t n_groups;
+    const struct ptc_group *groups; /* by kind, base */
 };
 
 /* What binding knows of a tensor before it is placed. */
@@ -169,6 +182,10 @@ enum base_code ptc_layout_flatten(struct ptc_layout *layout,
                                   const struct ptc_choice *choices,
                                   struct base_err *err) BASE_MUST_CHECK;
 
+/* Group the dense tensors by where they are placed. */
+enum base_code ptc_layout_group(struct ptc_layout *layout,
+                                struct base_err *err) BASE_MUST_CHECK;
+
 /* Fill in the variants of a set that has its members.  @seen has a flag per
  * geometry, false before and after. */
 enum base_code ptc_flat_lay(struct ptc_layout *layout,
@@ -215,6 +232,18 @@ ptc_flat_variant_of(const struct ptc_flat_set *set, ptc_rank rank)
 const struct ptc_flat_member *
 ptc_flat_member_find(const struct ptc_flat_variant *variant, uint32_t position);
 
+/* The first member of bucket @bucket that ends past @at, or one past the
+ * bucket's last. */
+uint32_t ptc_flat_member_at(const struct ptc_layout *layout,
+                            const struct ptc_flat_set *set,
+                            const struct ptc_flat_variant *variant,
+                            uint32_t bucket,
+                            ptc_rank rank,
+                            uint64_t at);
+
+/* Is @rank in the stages of @geometry's list?  Yes when it has none. */
+bool ptc_geometry_lists(const struct ptc_geometry *geometry, ptc_rank rank);
+
 /* The number of elements of the dense shard of @geometry on @rank. */
 uint64_t ptc_geometry_shard_elems(const struct ptc_geometry *geometry,
                                   ptc_rank rank);
@@ -230,11 +259,19 @@ enum base_code ptc_shard_parts(const struct ptc_geometry *geometry,
                                void *ctx,
                                struct base_err *err) BASE_MUST_CHECK;
 
-/* The parts of one flat member on a rank that holds it. */
+/* What of the shard on @rank lies within @within (of the tensor; NULL: all), in
+ * the shard's own coordinates: one box, for ranges ascend. */
+void ptc_shard_within(const struct ptc_geometry *geometry,
+                      ptc_rank rank,
+                      const struct ptc_box *within,
+                      struct ptc_box *ret);
+
+/* The parts of one flat member on a rank that holds it, within @within. */
 enum base_code ptc_flat_parts(const struct ptc_layout *layout,
                               uint32_t tensor,
                               const struct ptc_flat_member *member,
                               ptc_rank rank,
+                              const struct ptc_box *within,
                               ptc_part_fn fn,
                               void *ctx,
                               struct base_err *err) BASE_MUST_CHECK;

@@ -118,34 +118,6 @@ pass_part(void *ctx, const struct ptc_part *part, struct base_err *err)
     return c->fn(c->ctx, c->tensor, part, err);
 }
 
-/* The first member of a bucket that ends past @at.  Members end in ascending
- * order, so it is found by bisection. */
-static uint32_t member_at(const struct ptc_layout *layout,
-                          const struct ptc_flat_set *set,
-                          const struct ptc_flat_variant *variant,
-                          uint32_t bucket,
-                          ptc_rank rank,
-                          uint64_t at)
-{
-    uint32_t low = variant->buckets[bucket].first;
-    uint32_t high = variant->buckets[bucket + 1].first;
-
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        const struct ptc_flat_member *m = &variant->members[middle];
-        uint32_t tensor = set->members[m->position];
-        uint64_t n =
-            ptc_geometry_shard_elems(ptc_geometry_of(layout, tensor), rank);
-
-        if (m->offset + n <= at) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return low;
-}
-
 enum base_code ptc_layout_shown_parts(const struct ptc_layout *layout,
                                       ptc_rank rank,
                                       const struct ptc_shown *shown,
@@ -171,14 +143,14 @@ enum base_code ptc_layout_shown_parts(const struct ptc_layout *layout,
     begin =
         ptc_flat_part(set, rank) * variant->buckets[shown->bucket_].part_elems;
     end = begin + variant->buckets[shown->bucket_].part_elems;
-    for (uint32_t i =
-             member_at(layout, set, variant, shown->bucket_, rank, begin);
+    for (uint32_t i = ptc_flat_member_at(layout, set, variant, shown->bucket_,
+                                         rank, begin);
          i < variant->buckets[shown->bucket_ + 1].first &&
          variant->members[i].offset < end;
          i++) {
         c.tensor = set->members[variant->members[i].position];
         BASE_TRY(ptc_flat_parts(layout, c.tensor, &variant->members[i], rank,
-                                pass_part, &c, err));
+                                NULL, pass_part, &c, err));
     }
     return BASE_OK;
 }

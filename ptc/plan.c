@@ -21,8 +21,6 @@
 #include "base/num.h"
 #include "ptc/planner.h"
 
-#define MAX_MOVES (1u << 28)
-
 struct record {
     uint64_t at; /* of the box in the pool: begins, then ends */
     uint32_t tensor;
@@ -84,9 +82,9 @@ static enum base_code store(struct ptc_plan *plan,
 
     record.at = plan->pool.n;
     record.n_dims = box->n_dims;
-    if (plan->moves.n >= MAX_MOVES) {
+    if (plan->moves.n >= PTC_PLAN_MAX_MOVES) {
         return base_fail(err, BASE_LIMIT, "a plan of more than %u moves",
-                         MAX_MOVES);
+                         PTC_PLAN_MAX_MOVES);
     }
     if (!base_vec_reserve(&plan->pool,
                           plan->pool.n + 2 * (size_t)box->n_dims) ||
@@ -164,6 +162,15 @@ static uint64_t mix(uint32_t host, uint32_t tensor)
     return x ^ (x >> 31);
 }
 
+static enum base_code no_room(const struct work *w, struct base_err *err)
+{
+    return ptc_planner_no_room(w->planner, w->host, w->tensor,
+                               w->rest.is_full || w->held.is_full ||
+                                   w->moves.is_full || w->next.is_full ||
+                                   w->scratch.is_full,
+                               err);
+}
+
 /* Take one cell from the first holder that some host has. */
 static enum base_code
 take_cell(void *ctx, const struct ptc_cell *cell, struct base_err *err)
@@ -183,12 +190,12 @@ take_cell(void *ctx, const struct ptc_cell *cell, struct base_err *err)
 
             ok = ptc_boxes_add(&w->moves, &cell->box, rank,
                                origin->holders[begin + one].holding);
-            return ok ? BASE_OK : ptc_planner_no_mem(err);
+            return ok ? BASE_OK : no_room(w, err);
         }
         k = k + 1 == cell->n_holders ? 0 : k + 1;
     }
     ok = ptc_boxes_add(&w->next, &cell->box, 0, 0);
-    return ok ? BASE_OK : ptc_planner_no_mem(err);
+    return ok ? BASE_OK : no_room(w, err);
 }
 
 /* Look for the rest under one name in one origin. */
@@ -228,7 +235,7 @@ static enum base_code take_from_explicits(struct work *w, struct base_err *err)
         if (!ptc_boxes_add(&w->held, &planner->problem.holdings[holding].box,
                            PTC_NONE, holding) ||
             !ptc_boxes_take(&w->rest, &w->held, &w->moves, &w->scratch)) {
-            return ptc_planner_no_mem(err);
+            return no_room(w, err);
         }
         at = at + 1 == end ? begin : at + 1;
     }
@@ -278,7 +285,7 @@ plan_tensor(struct work *w, struct ptc_plan *plan, struct base_err *err)
     w->moves.n = 0;
     BASE_TRY(ptc_planner_held(planner, w->host, w->tensor, &w->held, err));
     if (!ptc_boxes_take(&w->rest, &w->held, &w->moves, &w->scratch)) {
-        return ptc_planner_no_mem(err);
+        return no_room(w, err);
     }
     if (w->rest.n > 0) {
         w->mix = mix(w->host, w->tensor);
@@ -309,7 +316,8 @@ static enum base_code plan_host(const struct ptc_planner *planner,
                                 struct base_err *err)
 {
     const struct ptc_table *table = planner->problem.table;
-    uint32_t n_tensors = ptc_table_n_tensors(table);
+    uint32_t n_words = ptc_table_n_tensors(table) / 64 + 1;
+    BASE_AUTO_MEM uint64_t *bits = NULL;
     AUTO_WORK work = {.planner = planner, .host = host};
 
     if (!base_vec_push(&plan->hosts, host)) {
@@ -318,10 +326,17 @@ static enum base_code plan_host(const struct ptc_planner *planner,
     if (planner->to_at[host] == planner->to_at[host + 1]) {
         return BASE_OK; /* no rank here: nothing is needed */
     }
-    for (uint32_t t = 0; t < n_tensors; t++) {
-        if (ptc_table_tensor(table, t)->tie == PTC_NONE) {
-            work.tensor = t;
-            BASE_TRY(plan_tensor(&work, plan, err));
+    bits = calloc(n_words, sizeof(*bits));
+    if (bits == NULL) {
+        return ptc_planner_no_mem(err);
+    }
+    ptc_planner_needed_bits(planner, host, bits);
+    for (uint32_t i = 0; i < n_words; i++) {
+        for (; bits[i] != 0; bits[i] &= bits[i] - 1) {
+            work.tensor = i * 64 + (uint32_t)__builtin_ctzll(bits[i]);
+            if (ptc_table_tensor(table, work.tensor)->tie == PTC_NONE) {
+                BASE_TRY(plan_tensor(&work, plan, err));
+            }
         }
     }
     return BASE_OK;
@@ -413,7 +428,7 @@ static enum base_code cover_tensor(struct work *w,
     BASE_TRY(ptc_planner_held(w->planner, w->host, w->tensor, &w->held, err));
     needed = bytes_of(tensor, ptc_boxes_elems(&w->rest));
     if (!ptc_boxes_take(&w->rest, &w->held, NULL, &w->scratch)) {
-        return ptc_planner_no_mem(err);
+        return no_room(w, err);
     }
     bound = bytes_of(tensor, ptc_boxes_elems(&w->rest));
     /* Every other sum over hosts is of a part of what is needed. */
@@ -431,7 +446,7 @@ static enum base_code cover_tensor(struct work *w,
     }
     if (totals->held != NULL) {
         if (!ptc_boxes_union(&w->held, &w->scratch)) {
-            return ptc_planner_no_mem(err);
+            return no_room(w, err);
         }
         totals->held[w->host] += bytes_of(tensor, ptc_boxes_elems(&w->held));
     }
@@ -446,9 +461,13 @@ enum base_code ptc_plan_sum(const struct ptc_planner *planner,
     const struct ptc_table *table = planner->problem.table;
     uint64_t *const arrays[] = {totals->received, totals->sent, totals->needed,
                                 totals->held, totals->bound};
-    uint32_t n_tensors = ptc_table_n_tensors(table);
+    uint32_t n_words = ptc_table_n_tensors(table) / 64 + 1;
+    BASE_AUTO_MEM uint64_t *bits = calloc(n_words, sizeof(*bits));
     AUTO_WORK work = {.planner = planner};
 
+    if (bits == NULL) {
+        return ptc_planner_no_mem(err);
+    }
     for (size_t i = 0; i < sizeof(arrays) / sizeof(*arrays); i++) {
         if (arrays[i] != NULL) {
             memset(arrays[i], 0, planner->problem.n_hosts * sizeof(uint64_t));
@@ -459,10 +478,16 @@ enum base_code ptc_plan_sum(const struct ptc_planner *planner,
     sum_moves(planner, plan, totals);
     for (size_t h = 0; h < plan->hosts.n; h++) {
         work.host = plan->hosts.items[h];
-        for (uint32_t t = 0; t < n_tensors; t++) {
-            if (ptc_table_tensor(table, t)->tie == PTC_NONE) {
-                work.tensor = t;
-                BASE_TRY(cover_tensor(&work, totals, err));
+        ptc_planner_needed_bits(planner, work.host, bits);
+        if (totals->held != NULL) {
+            ptc_planner_held_bits(planner, work.host, bits);
+        }
+        for (uint32_t i = 0; i < n_words; i++) {
+            for (; bits[i] != 0; bits[i] &= bits[i] - 1) {
+                work.tensor = i * 64 + (uint32_t)__builtin_ctzll(bits[i]);
+                if (ptc_table_tensor(table, work.tensor)->tie == PTC_NONE) {
+                    BASE_TRY(cover_tensor(&work, totals, err));
+                }
             }
         }
     }

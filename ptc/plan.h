@@ -11,7 +11,8 @@
  * of target host and tensor, so that replicas share the load).  So
  * bytes moved = sum over hosts of |needed - held|, the lower bound.
  *
- * Cost is linear in the pieces.  Pure.
+ * Cost is linear in the pieces, of which there is a limit: 2^23 of one tensor on
+ * one host, 2^26 moves in a plan.  Pure.
  * Source: Tenplex, algorithm 1 (split, move, merge); the per-host form, the
  * bound per host and the choice of holders are our own. */
 #ifndef PTC_PLAN_H
@@ -21,6 +22,8 @@
 
 #include "base/hash.h"
 #include "ptc/layout.h"
+
+#define PTC_PLAN_MAX_MOVES (1u << 26)
 
 /* What one host has: ranks of a layout, or one explicit box. */
 struct ptc_holding {
@@ -81,7 +84,9 @@ BASE_AUTO_DEFINE(ptc_plan);
  * host, and several of the ranges that @from_rank has.
  * Errors: BASE_BAD_ARG (no such host, or not after the last one planned)
  *         BASE_NOT_FOUND  nobody holds a byte that is needed: names tensor,
- *         box and host.  BASE_LIMIT, BASE_NO_MEM (*plan is then unusable) */
+ *         box and host.
+ *         BASE_LIMIT      more pieces or moves than the limits above: names
+ *         tensor and host (*plan is then unusable, as after BASE_NO_MEM) */
 enum base_code ptc_planner_host(const struct ptc_planner *planner,
                                 uint32_t host,
                                 struct ptc_plan **plan,
@@ -122,7 +127,8 @@ enum base_code ptc_plan_sum(const struct ptc_planner *planner,
  * shares nothing with the planner but the layout's boxes): every needed byte
  * exactly once, in bounds, from a host that holds it, and from another host
  * only what the host has not itself.
- * Errors: BASE_MISMATCH, naming host, tensor and box */
+ * Errors: BASE_MISMATCH, naming host, tensor and box; BASE_BAD_ARG (a host of
+ * the problem out of range), BASE_NO_MEM */
 enum base_code ptc_plan_check(const struct ptc_problem *problem,
                               const struct ptc_plan *plan,
                               uint32_t host_begin,

@@ -26,6 +26,8 @@ void ptc_planner_free(struct ptc_planner *planner)
     free(planner->to_at);
     free(planner->to_ranks);
     free(planner->explicits);
+    free(planner->explicit_at);
+    free(planner->explicit_roots);
     free(planner->family_at);
     free(planner->family_names);
     free(planner);
@@ -34,6 +36,24 @@ void ptc_planner_free(struct ptc_planner *planner)
 enum base_code ptc_planner_no_mem(struct base_err *err)
 {
     return base_fail(err, BASE_NO_MEM, "plan: out of memory");
+}
+
+enum base_code ptc_planner_no_room(const struct ptc_planner *planner,
+                                   uint32_t host,
+                                   uint32_t root,
+                                   bool full,
+                                   struct base_err *err)
+{
+    const struct ptc_tensor *tensor =
+        ptc_table_tensor(planner->problem.table, root);
+
+    if (!full) {
+        return ptc_planner_no_mem(err);
+    }
+    return base_fail(err, BASE_LIMIT,
+                     "tensor %.*s falls into more than %u pieces on host "
+                     "%" PRIu32,
+                     BASE_STR_FMT(tensor->name), PTC_BOXES_MAX, host);
 }
 
 /* Zeroed, and never of size zero. */
@@ -306,13 +326,19 @@ static enum base_code index_explicits(struct ptc_planner *planner,
                                       struct base_err *err)
 {
     const struct ptc_problem *problem = &planner->problem;
+    BASE_AUTO_MEM uint32_t *next =
+        table_of((size_t)problem->n_hosts + 1, sizeof(*next));
     uint32_t n = 0;
 
     for (uint32_t i = 0; i < problem->n_holdings; i++) {
         n += problem->holdings[i].layout == NULL;
     }
     planner->explicits = table_of(n, sizeof(*planner->explicits));
-    if (planner->explicits == NULL) {
+    planner->explicit_at =
+        table_of((size_t)problem->n_hosts + 1, sizeof(*planner->explicit_at));
+    planner->explicit_roots = table_of(n, sizeof(*planner->explicit_roots));
+    if (next == NULL || planner->explicits == NULL ||
+        planner->explicit_at == NULL || planner->explicit_roots == NULL) {
         return ptc_planner_no_mem(err);
     }
     for (uint32_t i = 0; i < problem->n_holdings; i++) {
@@ -329,6 +355,16 @@ static enum base_code index_explicits(struct ptc_planner *planner,
     }
     qsort(planner->explicits, planner->n_explicits, sizeof(*planner->explicits),
           explicit_cmp);
+    for (uint32_t i = 0; i < planner->n_explicits; i++) {
+        planner->explicit_at[planner->explicits[i].host + 1]++;
+    }
+    counts_to_begins(planner->explicit_at, problem->n_hosts);
+    for (uint32_t i = 0; i < planner->n_explicits; i++) {
+        uint32_t host = planner->explicits[i].host;
+
+        planner->explicit_roots[planner->explicit_at[host] + next[host]++] =
+            planner->explicits[i].tensor;
+    }
     return BASE_OK;
 }
 

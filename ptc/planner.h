@@ -42,6 +42,8 @@ struct ptc_planner {
     struct ptc_origin *origins; /* in order of their first holding */
     uint32_t n_explicits;
     struct ptc_explicit *explicits; /* by tensor, host, holding */
+    uint32_t *explicit_at;          /* n_hosts + 1: into explicit_roots */
+    uint32_t *explicit_roots;       /* of a host's boxes, ascending */
     uint32_t n_families;            /* tensors that others are tied to */
     uint32_t *family_at;            /* n_families + 1: into family_names */
     uint32_t *family_names;         /* of each: the root, then its ties */
@@ -77,6 +79,22 @@ enum base_code ptc_planner_held(const struct ptc_planner *planner,
                                 struct ptc_boxes *ret,
                                 struct base_err *err) BASE_MUST_CHECK;
 
+/* Set the bits (ptc_layout_tensors; of roots) of what the target ranks of @host
+ * need, or of what it holds; perhaps of more. */
+void ptc_planner_needed_bits(const struct ptc_planner *planner,
+                             uint32_t host,
+                             uint64_t *bits);
+void ptc_planner_held_bits(const struct ptc_planner *planner,
+                           uint32_t host,
+                           uint64_t *bits);
+
 enum base_code ptc_planner_no_mem(struct base_err *err);
+/* Why lists of boxes of @root on @host could not grow: @full tells whether one
+ * of them is full. */
+enum base_code ptc_planner_no_room(const struct ptc_planner *planner,
+                                   uint32_t host,
+                                   uint32_t root,
+                                   bool full,
+                                   struct base_err *err);
 
 #endif

@@ -3,14 +3,26 @@
  *
  * A host's boxes are collected from its ranks, or, where these are many, from
  * the layout's cells.  Cost per tensor: a host's ranks, or the holders of the
- * tensor's cells. */
+ * tensor's cells.  Tensors that a host has nothing to do with are not asked
+ * about: the bits of those that it has are set first. */
+#include <string.h>
+
 #include "ptc/planner.h"
 
-/* A host with more ranks than this is asked for its boxes cell by cell (who of
- * a cell's holders is here?), others rank by rank. */
+/* A host with more than MANY_RANKS ranks that are more than one in MANY_SHARE
+ * of all is asked for its boxes cell by cell (who of a cell's holders is here?),
+ * others rank by rank. */
 #define MANY_RANKS 16
+#define MANY_SHARE 4
+
+static bool has_many(uint32_t n_here, const struct ptc_layout *layout)
+{
+    return n_here > MANY_RANKS &&
+           n_here > ptc_layout_n_ranks(layout) / MANY_SHARE;
+}
 
 struct collect {
+    uint32_t root;
     struct ptc_boxes *boxes;
     uint32_t rank;
     uint32_t holding;
@@ -21,13 +33,19 @@ struct collect {
     uint32_t host;
 };
 
+static enum base_code no_room(const struct collect *c, struct base_err *err)
+{
+    return ptc_planner_no_room(c->planner, c->host, c->root, c->boxes->is_full,
+                               err);
+}
+
 static enum base_code
 collect_part(void *ctx, const struct ptc_part *part, struct base_err *err)
 {
     struct collect *c = ctx;
 
     if (!ptc_boxes_add_new(c->boxes, &part->box, c->rank, c->holding)) {
-        return ptc_planner_no_mem(err);
+        return no_room(c, err);
     }
     return BASE_OK;
 }
@@ -66,7 +84,7 @@ collect_cell(void *ctx, const struct ptc_cell *cell, struct base_err *err)
         }
         return ptc_boxes_add(c->boxes, &cell->box, rank, holding)
                    ? BASE_OK
-                   : ptc_planner_no_mem(err);
+                   : no_room(c, err);
     }
     return BASE_OK;
 }
@@ -91,7 +109,7 @@ collect_target(struct collect *c, uint32_t name, struct base_err *err)
     uint32_t begin = planner->to_at[c->host];
     uint32_t end = planner->to_at[c->host + 1];
 
-    if (end - begin > MANY_RANKS) {
+    if (has_many(end - begin, c->layout)) {
         return collect_cells(c, name, err);
     }
     for (uint32_t k = begin; k < end; k++) {
@@ -112,7 +130,7 @@ collect_origin(struct collect *c, uint32_t name, struct base_err *err)
     uint32_t begin = origin->host_at[c->host];
     uint32_t end = origin->host_at[c->host + 1];
 
-    if (end - begin > MANY_RANKS) {
+    if (has_many(end - begin, c->layout)) {
         return collect_cells(c, name, err);
     }
     for (uint32_t k = begin; k < end; k++) {
@@ -133,7 +151,8 @@ enum base_code ptc_planner_needed(const struct ptc_planner *planner,
                                   struct ptc_boxes *scratch,
                                   struct base_err *err)
 {
-    struct collect c = {.boxes = ret,
+    struct collect c = {.root = root,
+                        .boxes = ret,
                         .planner = planner,
                         .layout = planner->problem.to,
                         .host = host};
@@ -145,7 +164,8 @@ enum base_code ptc_planner_needed(const struct ptc_planner *planner,
         BASE_TRY(collect_target(&c, names[i], err));
     }
     if (!ptc_boxes_union(ret, scratch)) {
-        return ptc_planner_no_mem(err);
+        return ptc_planner_no_room(planner, host, root,
+                                   ret->is_full || scratch->is_full, err);
     }
     return BASE_OK;
 }
@@ -156,7 +176,8 @@ enum base_code ptc_planner_held(const struct ptc_planner *planner,
                                 struct ptc_boxes *ret,
                                 struct base_err *err)
 {
-    struct collect c = {.boxes = ret, .planner = planner, .host = host};
+    struct collect c = {
+        .root = root, .boxes = ret, .planner = planner, .host = host};
     uint32_t n_names;
     const uint32_t *names = ptc_planner_names(planner, &root, &n_names);
     uint32_t begin;
@@ -176,9 +197,82 @@ enum base_code ptc_planner_held(const struct ptc_planner *planner,
 
         if (!ptc_boxes_add_new(ret, &planner->problem.holdings[holding].box,
                                PTC_NONE, holding)) {
-            return ptc_planner_no_mem(err);
+            return no_room(&c, err);
         }
     }
     ptc_boxes_unique(ret);
     return BASE_OK;
+}
+
+/* Which tensors ------------------------------------------------------------ */
+
+static void set_all(const struct ptc_planner *planner, uint64_t *bits)
+{
+    uint32_t n = ptc_table_n_tensors(planner->problem.table);
+
+    memset(bits, 0xff, n / 64 * sizeof(*bits));
+    if (n % 64 != 0) {
+        bits[n / 64] |= (UINT64_C(1) << n % 64) - 1;
+    }
+}
+
+/* A tie that is here: so is its root.  (The bits of ties stay.) */
+static void set_roots(const struct ptc_planner *planner, uint64_t *bits)
+{
+    const struct ptc_table *table = planner->problem.table;
+    uint32_t n_tensors = ptc_table_n_tensors(table);
+
+    for (uint32_t t = 0; planner->n_families > 0 && t < n_tensors; t++) {
+        if (bits[t / 64] == 0) {
+            t |= 63; /* on to the next word */
+        } else if (bits[t / 64] >> t % 64 & 1) {
+            uint32_t root = ptc_table_root(table, t);
+
+            bits[root / 64] |= UINT64_C(1) << root % 64;
+        }
+    }
+}
+
+void ptc_planner_needed_bits(const struct ptc_planner *planner,
+                             uint32_t host,
+                             uint64_t *bits)
+{
+    const struct ptc_layout *to = planner->problem.to;
+    uint32_t begin = planner->to_at[host];
+    uint32_t end = planner->to_at[host + 1];
+
+    if (has_many(end - begin, to)) {
+        set_all(planner, bits);
+        return;
+    }
+    for (uint32_t k = begin; k < end; k++) {
+        ptc_layout_tensors(to, planner->to_ranks[k], bits);
+    }
+    set_roots(planner, bits);
+}
+
+void ptc_planner_held_bits(const struct ptc_planner *planner,
+                           uint32_t host,
+                           uint64_t *bits)
+{
+    for (uint32_t o = 0; o < planner->n_origins; o++) {
+        const struct ptc_origin *origin = &planner->origins[o];
+        uint32_t begin = origin->host_at[host];
+        uint32_t end = origin->host_at[host + 1];
+
+        if (has_many(end - begin, origin->layout)) {
+            set_all(planner, bits);
+            return;
+        }
+        for (uint32_t k = begin; k < end; k++) {
+            ptc_layout_tensors(origin->layout, origin->owned[k].rank, bits);
+        }
+    }
+    for (uint32_t i = planner->explicit_at[host];
+         i < planner->explicit_at[host + 1]; i++) {
+        uint32_t root = planner->explicit_roots[i];
+
+        bits[root / 64] |= UINT64_C(1) << root % 64;
+    }
+    set_roots(planner, bits);
 }

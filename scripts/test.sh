@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Install what is missing, build with GCC and Clang, run every test; build with
-# ASan and UBSan and run them again.
+# Install what is missing; build with GCC, Clang, ASan+UBSan, and for release,
+# and run every test of each.
 #
-#   scripts/test.sh [PRESET...]      default: dev clang asan
+#   scripts/test.sh [PRESET...]      default: dev clang asan release
 #
 # RETILE_SKIP_DEPS=1 leaves installed packages alone.
 set -uo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root" || exit 1
-(($# > 0)) || set -- dev clang asan
+(($# > 0)) || set -- dev clang asan release
 jobs=$(nproc)
 rows=()
 n_failed=0

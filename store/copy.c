@@ -119,6 +119,16 @@ static enum base_code collect_targets(struct copy *copy, struct base_err *err)
     return ptc_pieces_seal(copy->target, err);
 }
 
+/* Was any file written to while it was copied? */
+static enum base_code check_blobs(const struct store_source *source,
+                                  struct base_err *err)
+{
+    for (uint32_t i = 0; i < store_source_n_blobs(source); i++) {
+        BASE_TRY(store_blob_check(store_source_blob(source, i), err));
+    }
+    return BASE_OK;
+}
+
 enum base_code store_copy(const struct store_source *source,
                           const struct ptc_pieces *pieces,
                           const struct store_copy_file *files,
@@ -136,7 +146,7 @@ enum base_code store_copy(const struct store_source *source,
                                   .ctx = &copy};
 
     if (n_files == 0) {
-        return BASE_OK;
+        return check_blobs(source, err);
     }
     copy.table = ptc_layout_table(ptc_file_layout(files[0].file));
     target = ptc_pieces_create(copy.table);
@@ -147,5 +157,6 @@ enum base_code store_copy(const struct store_source *source,
     BASE_TRY(collect_targets(&copy, err));
     job.want_pieces = target;
     job.want_table = copy.table;
-    return store_pairs_run(&job, err);
+    BASE_TRY(store_pairs_run(&job, err));
+    return check_blobs(source, err);
 }

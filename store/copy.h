@@ -35,7 +35,10 @@ struct store_copy_options {
     void *progress_ctx;
 };
 
-/* @pieces are over the same table as the files' layouts. */
+/* @pieces are over the same table as the files' layouts.  Errors: BASE_CHANGED
+ * where a file of @source, an object too, is not as it was when it was opened:
+ * what was written is then worth nothing; BASE_INTERRUPTED; BASE_BAD_ARG (too
+ * little memory); those of reading and writing */
 enum base_code store_copy(const struct store_source *source,
                           const struct ptc_pieces *pieces,
                           const struct store_copy_file *files,

@@ -1,7 +1,8 @@
 /* Every file against the layout, rank by rank: what a rank shows and what its
  * files have are two lists in order of name, merged.  Where both have a
  * tensor, its parts become pieces; a part that a lower rank has too becomes a
- * replica, and so do the bytes of a tied tensor. */
+ * replica, and so do the bytes of a tied tensor (a target compares those that no
+ * file calls tied: store/target_ties.c). */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,6 +30,8 @@ struct check {
     enum ptc_dtype dtype;
     struct ptc_piece piece; /* the part being cut into cells */
     uint32_t root;
+    uint32_t tensor;      /* whose parts they are */
+    bool is_told_as_tied; /* by its file's coordinates */
 };
 
 static enum base_code no_mem(const struct check *c, struct base_err *err)
@@ -75,6 +78,22 @@ on_cell(void *ctx, const struct ptc_cell *cell, struct base_err *err)
                           c->root, &piece, err);
 }
 
+/* A cell of a tie's own bytes. */
+static enum base_code
+on_tied_cell(void *ctx, const struct ptc_cell *cell, struct base_err *err)
+{
+    const struct check *c = ctx;
+    struct store_tied tied = {.tensor = c->tensor, .piece = c->piece};
+
+    if (ptc_cell_holder(c->layout, cell, 0) != c->rank) {
+        return BASE_OK;
+    }
+    ptc_piece_cut(&tied.piece, ptc_table_tensor(c->table, c->tensor),
+                  &cell->box);
+    return base_vec_push(&c->dir->source->tied, tied) ? BASE_OK
+                                                      : no_mem(c, err);
+}
+
 static enum base_code on_part(void *ctx,
                               uint32_t tensor,
                               const struct ptc_part *part,
@@ -97,13 +116,18 @@ static enum base_code on_part(void *ctx,
         piece.stride[d] = part->stride[d] * scale;
     }
     c->root = ptc_table_root(c->table, tensor);
+    c->tensor = tensor;
+    c->piece = piece;
     if (c->root != tensor) {
-        return ptc_pieces_add(source->replicas, c->root, &piece, err);
+        BASE_TRY(ptc_pieces_add(source->replicas, c->root, &piece, err));
+        return c->is_told_as_tied
+                   ? BASE_OK
+                   : ptc_layout_find(c->layout, tensor, &part->box,
+                                     on_tied_cell, c, err);
     }
     if (ptc_layout_n_ranks(c->layout) == 1) {
         return ptc_pieces_add(source->pieces, tensor, &piece, err);
     }
-    c->piece = piece;
     return ptc_layout_find(c->layout, tensor, &part->box, on_cell, c, err);
 }
 
@@ -222,6 +246,21 @@ static enum base_code missing(const struct check *c,
                      BASE_STR_FMT(shown->name), c->rank);
 }
 
+static int tie_cmp(const void *name, const void *tie)
+{
+    return base_str_cmp(*(const struct base_str *)name,
+                        ((const struct ptc_coord_tie *)tie)->name);
+}
+
+static bool is_told_as_tied(const struct held *held)
+{
+    const struct ptc_coords *coords = held->file->coords;
+
+    return coords != NULL && coords->n_ties > 0 &&
+           bsearch(&held->entry->name, coords->ties, coords->n_ties,
+                   sizeof(coords->ties[0]), tie_cmp) != NULL;
+}
+
 static enum base_code
 on_shown(void *ctx, const struct ptc_shown *shown, struct base_err *err)
 {
@@ -243,6 +282,7 @@ on_shown(void *ctx, const struct ptc_shown *shown, struct base_err *err)
     c->blob = held->file->blob;
     c->begin = held->file->header->data_offset + held->entry->begin;
     c->dtype = held->entry->dtype;
+    c->is_told_as_tied = is_told_as_tied(held);
     return ptc_layout_shown_parts(c->layout, c->rank, shown, on_part, c, err);
 }
 

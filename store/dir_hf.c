@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "base/file.h"
+#include "ptc/dcp.h"
 #include "ptc/hf_index.h"
 #include "store/directory.h"
 
@@ -255,6 +256,38 @@ static enum base_code check_from(const struct store_dir *dir,
     return BASE_OK;
 }
 
+/* DCP's writer says of whole tensors, too, where they begin: at 0.  One that
+ * begins elsewhere is a part, whatever an index makes of it. */
+static enum base_code check_dcp(const struct store_dir *dir,
+                                struct base_err *err)
+{
+    for (size_t f = 0; f < dir->files.n; f++) {
+        const struct store_dir_file *file = &dir->files.items[f];
+        const char *label = store_dir_label(dir, file);
+        struct base_str text = ptc_st_meta(file->header, "DCP_SHARDING_INFO");
+        BASE_AUTO(ptc_dcp_info) info = NULL;
+
+        if (text.ptr == NULL) {
+            continue;
+        }
+        BASE_TRY(ptc_dcp_info_parse(text, label, &info, err));
+        for (uint32_t i = 0; i < info->n_entries; i++) {
+            const struct ptc_dcp_entry *entry = &info->entries[i];
+
+            for (uint32_t d = 0; d < entry->n_dims; d++) {
+                if (entry->offset[d] != 0) {
+                    return base_fail(err, BASE_MISMATCH,
+                                     "%s: tensor %.*s: DCP_SHARDING_INFO says "
+                                     "that it is a part, the index calls it "
+                                     "whole",
+                                     label, BASE_STR_FMT(entry->tensor));
+                }
+            }
+        }
+    }
+    return BASE_OK;
+}
+
 enum base_code store_dir_open_hf(struct store_dir *dir, struct base_err *err)
 {
     struct store_source *source = dir->source;
@@ -271,6 +304,7 @@ enum base_code store_dir_open_hf(struct store_dir *dir, struct base_err *err)
     BASE_TRY(check_from(dir, err));
     if (source->form == STORE_FORM_HF) { /* else its file is there already */
         BASE_TRY(open_files(&hf, err));
+        BASE_TRY(check_dcp(dir, err));
     }
     store_source_sort_objects(source);
     BASE_TRY(store_dir_known(dir, &known, err));

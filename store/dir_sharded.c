@@ -19,7 +19,7 @@ struct shard {
 
 struct sharded {
     struct store_dir *dir;
-    BASE_VEC(struct shard) shards; /* by name, then file */
+    BASE_VEC(struct shard) shards; /* by name, box, file */
 };
 
 static enum base_code no_mem(const struct store_dir *dir, struct base_err *err)
@@ -101,12 +101,38 @@ static enum base_code read_file(struct sharded *s,
     return BASE_OK;
 }
 
+static int u64s_cmp(const uint64_t *a, const uint64_t *b, uint32_t n)
+{
+    for (uint32_t d = 0; d < n; d++) {
+        if (a[d] != b[d]) {
+            return a[d] < b[d] ? -1 : 1;
+        }
+    }
+    return 0;
+}
+
+/* In order of dimensions, offset, shape. */
+static int box_cmp(const struct shard *a, const struct shard *b)
+{
+    uint32_t n = a->entry->n_dims;
+    int order;
+
+    if (n != b->entry->n_dims) {
+        return n < b->entry->n_dims ? -1 : 1;
+    }
+    order = u64s_cmp(a->offset, b->offset, n);
+    return order != 0 ? order : u64s_cmp(a->entry->shape, b->entry->shape, n);
+}
+
 static int shard_cmp(const void *va, const void *vb)
 {
     const struct shard *a = va;
     const struct shard *b = vb;
     int order = base_str_cmp(a->entry->name, b->entry->name);
 
+    if (order == 0) {
+        order = box_cmp(a, b);
+    }
     return order != 0 ? order
                       : (a->file->blob > b->file->blob) -
                             (a->file->blob < b->file->blob);
@@ -209,19 +235,10 @@ static struct ptc_piece piece_of(const struct shard *shard)
 /* An equal box of an earlier file: this one is its replica. */
 static bool is_replica(const struct sharded *s, size_t i)
 {
-    const struct shard *shards = s->shards.items;
-    struct ptc_box box = piece_of(&shards[i]).box;
+    const struct shard *shard = &s->shards.items[i];
 
-    for (size_t k = i;
-         k > 0 && base_str_eq(shards[k - 1].entry->name, shards[i].entry->name);
-         k--) {
-        struct ptc_box other = piece_of(&shards[k - 1]).box;
-
-        if (ptc_box_eq(&box, &other)) {
-            return true;
-        }
-    }
-    return false;
+    return i > 0 && base_str_eq(shard[-1].entry->name, shard->entry->name) &&
+           box_cmp(&shard[-1], shard) == 0;
 }
 
 static enum base_code make_pieces(const struct sharded *s, struct base_err *err)

@@ -45,30 +45,32 @@ add_top_file(struct store_dir *dir, size_t idx, struct base_err *err)
                               0, err);
 }
 
-/* Take back the file that was added last. */
-static void drop_file(struct store_dir *dir)
+/* Take back all files that were added; of objects there are descriptors
+ * before them. */
+static void drop_files(struct store_dir *dir)
 {
-    struct store_dir_file *file = &dir->files.items[--dir->files.n];
     struct store_source *source = dir->source;
 
-    ptc_st_header_free(file->header);
-    ptc_coords_free(file->coords);
-    (void)close(source->blobs.items[--source->blobs.n].fd); /* only read */
+    while (dir->files.n > 0) {
+        struct store_dir_file *file = &dir->files.items[--dir->files.n];
+
+        ptc_st_header_free(file->header);
+        ptc_coords_free(file->coords);
+        (void)close(source->blobs.items[--source->blobs.n].fd); /* only read */
+    }
 }
 
-/* Files of a directory are all of one writer: the first tells whose.  Adds all
- * of them when they are DCP's, else none. */
+/* Any file may be the one that tells: whole tensors stand in files without.
+ * Adds all files when they are DCP's, else none. */
 static enum base_code
 look_for_dcp(struct store_dir *dir, bool *ret, struct base_err *err)
 {
-    BASE_TRY(add_top_file(dir, 0, err));
+    for (size_t i = 0; i < dir->tensor_names.n; i++) {
+        BASE_TRY(add_top_file(dir, i, err));
+    }
     *ret = has_dcp_info(dir);
     if (!*ret) {
-        drop_file(dir);
-        return BASE_OK;
-    }
-    for (size_t i = 1; i < dir->tensor_names.n; i++) {
-        BASE_TRY(add_top_file(dir, i, err));
+        drop_files(dir);
     }
     return BASE_OK;
 }

@@ -22,7 +22,7 @@
 #include "store/maps.h"
 
 #define MAX_TOUCHED 1024u
-#define N_RECENT    64u
+#define N_RECENT    256u
 
 /* A blob that this gather reads. */
 struct touched {
@@ -40,11 +40,11 @@ struct walk {
     size_t used; /* of the scratch */
     struct store_gather *out;
     uint64_t mapped_bytes;
-    bool is_full; /* iov, scratch or `touched` ran out */
+    bool is_full; /* iov or scratch ran out */
     enum base_code rc;
     struct base_err *err;
     uint32_t n_touched;
-    /* By blob modulo N_RECENT: one more than an index of touched; 0 none. */
+    /* By slot_of the blob: one more than an index of touched; 0 none. */
     uint32_t recent[N_RECENT];
     struct touched touched[MAX_TOUCHED];
 };
@@ -157,18 +157,38 @@ static void read_rows(struct walk *walk,
 
 /* ---- The walk ---- */
 
-/* NULL when there are too many. */
+/* Is every touched blob as it was when it was opened? */
+static enum base_code walk_check(const struct walk *walk, struct base_err *err)
+{
+    for (uint32_t i = 0; i < walk->n_touched; i++) {
+        BASE_TRY(store_blob_check(walk->touched[i].blob, err));
+    }
+    return BASE_OK;
+}
+
+/* Blobs of a file's pieces are often a power of two apart. */
+static uint32_t slot_of(uint32_t idx)
+{
+    return (idx ^ idx >> 8 ^ idx >> 16) % N_RECENT;
+}
+
+/* NULL: walk->rc says why.  When the table is full, the blobs in it are checked
+ * and forgotten: what was copied from them so far is good. */
 static const struct touched *walk_touch(struct walk *walk, uint32_t idx)
 {
-    uint32_t *recent = &walk->recent[idx % N_RECENT];
+    uint32_t *recent = &walk->recent[slot_of(idx)];
     struct touched *touched;
 
     if (*recent != 0 && walk->touched[*recent - 1].idx == idx) {
         return &walk->touched[*recent - 1];
     }
     if (walk->n_touched == MAX_TOUCHED) {
-        walk->is_full = true;
-        return NULL;
+        walk->rc = walk_check(walk, walk->err);
+        if (walk->rc != BASE_OK) {
+            return NULL;
+        }
+        walk->n_touched = 0;
+        memset(walk->recent, 0, sizeof(walk->recent));
     }
     touched = &walk->touched[walk->n_touched++];
     touched->idx = idx;
@@ -243,15 +263,6 @@ static void walk_run(void *ctx)
             walk_blob(walk, &run, n_rows, stride);
         }
     }
-}
-
-/* Is every touched blob as it was when it was opened? */
-static enum base_code walk_check(const struct walk *walk, struct base_err *err)
-{
-    for (uint32_t i = 0; i < walk->n_touched; i++) {
-        BASE_TRY(store_blob_check(walk->touched[i].blob, err));
-    }
-    return BASE_OK;
 }
 
 enum base_code store_gather(struct store_maps *maps,

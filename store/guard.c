@@ -3,14 +3,17 @@
  * The handler jumps out when this thread is inside store_guard_run and the
  * kernel (not a process) sent the signal.  Otherwise it restores the default
  * and returns: the access faults again, and the process dies as it should.
- * sigsetjmp saves no mask (that would be a system call per read), so the
- * signal is installed with SA_NODEFER: it is never blocked by its handler. */
+ * sigsetjmp saves no mask (that would be a system call per read); the handler
+ * takes the one to go back to from the interrupted context.  SA_NODEFER alone
+ * does not do: under ThreadSanitizer a handler runs with all signals blocked,
+ * and the next fault would be deadly. */
 #include "store/guard.h"
 
 #include <errno.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stddef.h>
+#include <ucontext.h>
 
 #include "store/gather.h"
 
@@ -21,9 +24,11 @@ static _Thread_local sigjmp_buf *volatile guard_exit;
 static void on_sigbus(int signum, siginfo_t *info, void *context)
 {
     struct sigaction deadly = {.sa_handler = SIG_DFL};
+    const ucontext_t *interrupted = context;
 
-    (void)context;
     if (guard_exit != NULL && info->si_code > 0) {
+        /* cannot fail: what to do is known */
+        (void)pthread_sigmask(SIG_SETMASK, &interrupted->uc_sigmask, NULL);
         siglongjmp(*guard_exit, 1);
     }
     (void)sigaction(signum, &deadly, NULL); /* cannot fail for SIGBUS */

@@ -44,6 +44,7 @@ void store_source_free(struct store_source *source)
     for (size_t i = 0; i < source->blobs.n; i++) {
         (void)close(source->blobs.items[i].fd); /* only read */
     }
+    base_vec_done(&source->tied);
     base_vec_done(&source->blobs);
     base_vec_done(&source->objects);
     base_vec_done(&source->ignored);

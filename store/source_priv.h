@@ -12,6 +12,13 @@ struct store_object {
     uint32_t blob;
 };
 
+/* Bytes of its own that a tied tensor has, where no file says that it is tied:
+ * nobody has compared them yet. */
+struct store_tied {
+    uint32_t tensor; /* the tie */
+    struct ptc_piece piece;
+};
+
 struct store_source {
     enum store_form form;
     char *path;
@@ -22,6 +29,7 @@ struct store_source {
     struct ptc_layout *layout; /* NULL when pieces are explicit */
     struct ptc_pieces *pieces;
     struct ptc_pieces *replicas;
+    BASE_VEC(struct store_tied) tied; /* the lowest rank's copy */
     BASE_VEC(struct store_blob) blobs; /* of tensors and of objects */
     BASE_VEC(struct store_object)
     objects; /* by name, then rank; PTC_NONE is

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 
 #include "base/file.h"
-#include "store/copy.h"
 #include "store/source_priv.h"
 
 void store_target_free(struct store_target *target)
@@ -180,77 +179,6 @@ static int rank_object_cmp(const void *va, const void *vb)
     return (a->object > b->object) - (a->object < b->object);
 }
 
-/* --- ties that the spec declares ---------------------------------------- */
-
-struct moved {
-    struct ptc_pieces *pieces; /* over the target's table */
-    uint32_t root;
-};
-
-static enum base_code on_moved(void *ctx,
-                               uint32_t tensor,
-                               const struct ptc_piece *piece,
-                               struct base_err *err)
-{
-    const struct moved *moved = ctx;
-
-    (void)tensor; /* its bytes are to be the root's */
-    return ptc_pieces_add(moved->pieces, moved->root, piece, err);
-}
-
-/* Does tensor @idx of the source, now tied, have the bytes it is tied to? */
-static enum base_code check_new_tie(const struct store_target *target,
-                                    uint32_t idx,
-                                    uint32_t root,
-                                    struct base_err *err)
-{
-    const struct store_source *source = target->source;
-    const struct ptc_tensor *t =
-        ptc_table_tensor(store_source_table(source), idx);
-    const struct store_copy_options options = {0};
-    BASE_AUTO(ptc_pieces) own = ptc_pieces_create(target->own_table);
-    struct moved moved = {own, root};
-    struct ptc_box whole = ptc_box_whole(t->n_dims, t->shape);
-    enum base_code code;
-
-    if (own == NULL) {
-        return no_mem(err);
-    }
-    BASE_TRY(ptc_pieces_find(store_source_pieces(source), idx, &whole, on_moved,
-                             &moved, err));
-    BASE_TRY(ptc_pieces_seal(own, err));
-    code = store_compare(source, own, source, target->own_pieces, NULL,
-                         &options, err);
-    if (code == BASE_OK) {
-        return code;
-    }
-    return base_wrap(
-        err, code, "tensor %.*s cannot be tied to %.*s", BASE_STR_FMT(t->name),
-        BASE_STR_FMT(ptc_table_tensor(target->own_table, root)->name));
-}
-
-/* A tensor that had bytes of its own and is a tie from now on. */
-static enum base_code check_new_ties(const struct store_target *target,
-                                     struct base_err *err)
-{
-    const struct ptc_table *had = store_source_table(target->source);
-
-    for (uint32_t i = 0; i < ptc_table_n_tensors(had); i++) {
-        const struct ptc_tensor *t = ptc_table_tensor(had, i);
-        uint32_t now = ptc_table_find(target->own_table, t->name);
-        uint32_t root;
-
-        if (t->tie != PTC_NONE || now == PTC_NONE) {
-            continue;
-        }
-        root = ptc_table_root(target->own_table, now);
-        if (root != now) {
-            BASE_TRY(check_new_tie(target, i, root, err));
-        }
-    }
-    return BASE_OK;
-}
-
 enum base_code store_target_open(const struct store_source *source,
                                  struct ptc_spec **spec,
                                  struct store_target **ret,
@@ -269,8 +197,8 @@ enum base_code store_target_open(const struct store_source *source,
         BASE_TRY(ptc_pieces_rebind(store_source_pieces(source),
                                    target->own_table, &target->own_pieces,
                                    err));
-        BASE_TRY(check_new_ties(target, err));
     }
+    BASE_TRY(store_target_check_ties(target, err));
     BASE_TRY(ptc_layout_create(spec, store_target_table(target),
                                &target->layout, err));
     BASE_TRY(place_objects(target, err));

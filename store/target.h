@@ -18,8 +18,9 @@ struct store_target;
 void store_target_free(struct store_target *target);
 BASE_AUTO_DEFINE(store_target);
 
-/* Reads tensor data only where @spec (taken on success) ties tensors that have
- * bytes of their own in the source: these must be equal.
+/* Reads tensor data only where @spec (taken on success) or the source's spec
+ * ties tensors that have bytes of their own in the source: these must be equal.
+ * Those that files of the source themselves call tied are taken to be.
  * Errors: those of ptc_layout_create; BASE_MISMATCH for such a tie that is not,
  * and for a rank's object whose coordinate did not exist (on_change refuse). */
 enum base_code store_target_open(const struct store_source *source,

@@ -20,4 +20,10 @@ struct store_target {
     BASE_VEC(char *) dropped;
 };
 
+/* Compare what @target's table ties (own_table and own_pieces are made) with
+ * what it is tied to, wherever the source has other bytes for it of which
+ * nobody said that they are equal.  Errors: BASE_MISMATCH; those of reading */
+enum base_code store_target_check_ties(const struct store_target *target,
+                                       struct base_err *err) BASE_MUST_CHECK;
+
 #endif

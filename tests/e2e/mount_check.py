@@ -2,6 +2,7 @@
 """What the mount tests do in Python.
 
     mount_check.py make SRC SPEC             a checkpoint and a layout of it
+    mount_check.py wide SRC SPEC             the same of one tensor, 1100 ranks
     mount_check.py readers DIR REFERENCE S   random reads by many threads for S
                                              seconds, compared with the same
                                              files in REFERENCE
@@ -53,6 +54,16 @@ def make(src, spec):
         cut = ", ".join(axis or "~" for axis in dims)
         lines.append(f"  - {{match: '{name}', dims: [{cut}]}}")
     pathlib.Path(spec).write_text("\n".join(lines) + "\n")
+
+
+def wide(src, spec):
+    src = pathlib.Path(src)
+    src.mkdir()
+    value = np.arange(20 * 1100, dtype=np.float32).reshape(20, 1100)
+    save_file({"a": value}, src / "model.safetensors",
+              metadata={"format": "pt"})
+    pathlib.Path(spec).write_text(
+        "mesh: {tp: 1100}\nrules: [{match: a, dims: [~, tp]}]\n")
 
 
 def files_below(folder):
@@ -155,5 +166,5 @@ def hold(path):
 
 
 if __name__ == "__main__":
-    {"make": make, "readers": readers, "maps": maps,
+    {"make": make, "wide": wide, "readers": readers, "maps": maps,
      "hold": hold}[sys.argv[1]](*sys.argv[2:])

@@ -13,6 +13,10 @@ is "a short form appears when asked for" "000 001 002" \
 is "and is then listed" "four fsdp2:dp=3" "$(echo $(ls "$mnt/as"))"
 is "a name that is no short form does not exist" "no" \
     "$([[ -e $mnt/as/nonsense ]] && echo yes || echo no)"
+is "nor does one of no preset" "no" \
+    "$([[ -e $mnt/as/none:tp=2 ]] && echo yes || echo no)"
+ok "which is not looked for as a file" \
+    grep -q 'as/none:tp=2.*neither a short form' "$mnt/.retile/events"
 is "nor does one that is wrong" "no" \
     "$([[ -e $mnt/as/fsdp2:dq=3 ]] && echo yes || echo no)"
 ok "and the reason is an event" grep -q 'as/fsdp2:dq=3.*"reason":"..*dq' \
@@ -39,6 +43,8 @@ is "owner and modes" "$(id -u):$(id -g) 500 $(id -u):$(id -g) 400" \
 is "times are the newest source file's" \
     "$(stat -c %Y "$src"/* | sort -n | tail -1)" \
     "$(stat -c %Y "$mnt/layout.yaml")"
+is "a short file's reader needs no large buffer" 4096 \
+    "$(stat -c %o "$mnt/layout.yaml")"
 is "sizes of a listing and of a stat agree" \
     "$(stat -c %s "$mnt/as/four/ranks/002/model.safetensors")" \
     "$(ls -l "$mnt/as/four/ranks/002" | awk '/model/ { print $5 }')"
@@ -79,4 +85,15 @@ is "the form of ranks" "plain" "$(status form)"
 ok "ranks/ of a plain directory are its own" \
     diff -r "$work/out-four/ranks" "$mnt/ranks"
 ok "and its hf/ is the original's" diff -r "$work/out-hf" "$mnt/hf"
+stop
+
+# Pieces of more blobs than a read keeps in mind at once, and than it keeps
+# apart: 1100 ranks, each with 4 bytes of every row.
+"$python" "$here/mount_check.py" wide "$work/wide" "$work/wide.yaml"
+"$retile" convert "$work/wide" "$work/many" --to "$work/wide.yaml" \
+    2>/dev/null >&2
+"$retile" convert "$work/many" "$work/wide-hf" --to hf 2>/dev/null >&2
+from=$work/many start
+ok "a read of more blobs than are kept in mind" \
+    cmp "$work/wide-hf/model.safetensors" "$mnt/hf/model.safetensors"
 stop

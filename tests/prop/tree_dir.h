@@ -8,6 +8,10 @@
 #include "store/copy.h"
 #include "store/target.h"
 
+/* Make an empty directory in TMPDIR, else in memory (/dev/shm), else in /tmp;
+ * given. */
+char *tree_dir_temp(void);
+
 /* Write @layout's plain form below @dir (made here): layout.yaml, rank files
  * filled as file_set_fill does, the job object note.txt, and rng.txt for each
  * rank ("rank 3"). */

@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/io.h"
 #include "store/copy.h"
@@ -224,6 +225,23 @@ static void test_a_source_that_shrinks_is_an_error(void **state)
     output_done(&out);
 }
 
+static void test_a_source_that_is_written_to_is_an_error(void **state)
+{
+    static const struct timespec times[2] = {{.tv_sec = 1}, {.tv_sec = 1}};
+    const struct tmp_dir *tmp = *state;
+    BASE_AUTO_MEM char *a = sample_write(tmp->path, "a", SAMPLE_TP2);
+    BASE_AUTO_MEM char *file = base_path("%s/ranks/001/model.safetensors", a);
+    struct store_copy_options options = {0};
+    struct output out;
+    struct base_err err = {0};
+
+    output_open(&out, tmp, a, SAMPLE_DP4, 8);
+    assert_int_equal(utimensat(AT_FDCWD, file, times, 0), 0);
+    assert_int_equal(output_copy(&out, &options, &err), BASE_CHANGED);
+    assert_non_null(strstr(err.text, "ranks/001/model.safetensors"));
+    output_done(&out);
+}
+
 /* --- comparing ---------------------------------------------------------- */
 
 /* Change the last byte of a file. */
@@ -388,6 +406,7 @@ int main(void)
         tmp_dir_test(test_tells_progress_up_to_the_end),
         tmp_dir_test(test_refuses_memory_that_is_too_little),
         tmp_dir_test(test_a_source_that_shrinks_is_an_error),
+        tmp_dir_test(test_a_source_that_is_written_to_is_an_error),
         tmp_dir_test(test_equal_states_in_two_layouts_compare_equal),
         tmp_dir_test(test_names_the_element_that_differs),
         cmocka_unit_test(test_slabs_cover_every_tensor_once),

@@ -675,6 +675,66 @@ static void test_refuses_sharded_files_that_do_not_cover(void **state)
     }
 }
 
+static void test_any_file_of_dcp_makes_a_directory_sharded(void **state)
+{
+    static const char *const lacks = "{\"w\":{\"dtype\":\"F32\","
+                                     "\"shape\":[2,2],"
+                                     "\"data_offsets\":[0,16]}}";
+    static const char *const whole = "{\"a\":{\"dtype\":\"F32\","
+                                     "\"shape\":[2,2],"
+                                     "\"data_offsets\":[0,16]}}";
+    const struct tmp_dir *tmp = *state;
+    BASE_AUTO_MEM char *mixed = base_path("%s/mixed", tmp->path);
+    BASE_AUTO_MEM char *lost = base_path("%s/lost", tmp->path);
+    BASE_AUTO(store_source) source = NULL;
+    struct store_source *none = NULL;
+    struct base_err err = {0};
+
+    sample_make_dir(tmp->path, "mixed");
+    sample_make_dir(tmp->path, "lost");
+    put_dcp(mixed, "2,0");
+    sample_put_st(mixed, "extra.safetensors", whole, 16); /* listed first */
+    assert_ok(store_source_open_dir(mixed, NULL, &source, &err), &err);
+    assert_int_equal(store_source_form(source), STORE_FORM_SHARDED);
+    assert_int_equal(ptc_table_n_tensors(store_source_table(source)), 2);
+    sample_put_st(lost, "shard-00001-model-00001-of-00002.safetensors", lacks,
+                  16);
+    sample_put_st(lost, "shard-00002-model-00002-of-00002.safetensors",
+                  DCP("{\\\"w\\\":{\\\"saved_offsets\\\":[2,0]}}",
+                      F32("w", "[1,2]", 0, 8)),
+                  8);
+    assert_int_equal(store_source_open_dir(lost, NULL, &none, &err),
+                     BASE_MISMATCH);
+    assert_non_null(strstr(err.text, "shard-00001-model-00001-of-00002"));
+    assert_non_null(strstr(err.text, "lacks DCP_SHARDING_INFO"));
+}
+
+static void test_parts_that_an_index_calls_whole_are_refused(void **state)
+{
+    static const char *const offsets[] = {"0,0", "0,1"};
+    const struct tmp_dir *tmp = *state;
+
+    for (size_t i = 0; i < N_ITEMS(offsets); i++) {
+        BASE_AUTO_MEM char *dir = base_path("%s/%zu", tmp->path, i);
+        BASE_AUTO(store_source) source = NULL;
+        struct base_err err = {0};
+        enum base_code code;
+        BASE_AUTO_MEM char *header =
+            base_path(DCP("{\\\"w\\\":{\\\"saved_offsets\\\":[%s]}}",
+                          F32("w", "[1,2]", 0, 8)),
+                      offsets[i]);
+
+        assert_non_null(header);
+        sample_make_dir(tmp->path, i == 0 ? "0" : "1");
+        sample_put_st(dir, "model-00001-of-00001.safetensors", header, 8);
+        tree_dir_put(dir, "model.safetensors.index.json",
+                     BASE_STR("{\"metadata\":{},\"weight_map\":{\"w\":"
+                              "\"model-00001-of-00001.safetensors\"}}"));
+        code = store_source_open_dir(dir, NULL, &source, &err);
+        assert_int_equal(code, i == 0 ? BASE_OK : BASE_MISMATCH);
+    }
+}
+
 /* --- specs -------------------------------------------------------------- */
 
 static void test_a_spec_is_a_file_or_a_short_form_or_hf(void **state)
@@ -733,6 +793,8 @@ int main(void)
         tmp_dir_test(test_opens_one_file_and_no_rank_file_as_whole),
         tmp_dir_test(test_opens_sharded_files),
         tmp_dir_test(test_shards_may_stand_in_any_order),
+        tmp_dir_test(test_any_file_of_dcp_makes_a_directory_sharded),
+        tmp_dir_test(test_parts_that_an_index_calls_whole_are_refused),
         tmp_dir_test(test_refuses_sharded_files_that_do_not_cover),
         tmp_dir_test(test_a_spec_is_a_file_or_a_short_form_or_hf),
     };

@@ -251,6 +251,71 @@ static void test_a_declared_tie_must_have_equal_bytes(void **state)
     shown_done(&shown);
 }
 
+/* Two ranks of one layout.yaml, whose files have tensors of 251 bytes each. */
+static char *write_tied(const struct tmp_dir *tmp, const char *name)
+{
+    char *dir = base_path("%s/%s", tmp->path, name);
+    static const char *const ranks[] = {"ranks", "ranks/000", "ranks/001"};
+
+    assert_non_null(dir);
+    sample_make_dir(tmp->path, name);
+    tree_dir_put(dir, "layout.yaml",
+                 BASE_STR("mesh: {dp: 2}\nrules:\n"
+                          "- {match: b, tie: a}\n"
+                          "- {match: c, tie: a}\n"
+                          "- {match: d, tie: a}\n"
+                          "- {match: a}\n"));
+    for (size_t i = 0; i < N_ITEMS(ranks); i++) {
+        sample_make_dir(dir, ranks[i]);
+        if (i > 0) {
+            BASE_AUTO_MEM char *rank = base_path("%s/%s", dir, ranks[i]);
+
+            sample_put_st(rank, "model.safetensors",
+                          "{\"a\":{\"dtype\":\"U8\",\"shape\":[251],"
+                          "\"data_offsets\":[0,251]},"
+                          "\"b\":{\"dtype\":\"U8\",\"shape\":[251],"
+                          "\"data_offsets\":[251,502]},"
+                          "\"c\":{\"dtype\":\"U8\",\"shape\":[251],"
+                          "\"data_offsets\":[502,753]},"
+                          "\"d\":{\"dtype\":\"U8\",\"shape\":[251],"
+                          "\"data_offsets\":[753,1004]}}",
+                          1004);
+        }
+    }
+    return dir;
+}
+
+static void test_ties_of_the_source_must_have_equal_bytes(void **state)
+{
+    static const char *const names = "bcd";
+    const struct tmp_dir *tmp = *state;
+    BASE_AUTO_MEM char *good = write_tied(tmp, "good");
+    struct shown shown;
+    struct base_err err = {0};
+
+    assert_ok(show(good, NULL, STORE_TREE_HF, &shown, &err), &err);
+    shown_done(&shown);
+    for (size_t i = 0; names[i] != '\0'; i++) {
+        char name[] = {names[i], '\0'};
+        char text[] = "tensor ? cannot be tied to a";
+        BASE_AUTO_MEM char *bad = write_tied(tmp, name);
+        BASE_AUTO_MEM char *file =
+            base_path("%s/ranks/000/model.safetensors", bad);
+        BASE_AUTO_FD fd = open(file, O_RDWR | O_CLOEXEC);
+        off_t end = lseek(fd, 0, SEEK_END);
+
+        assert_true(fd >= 0);
+        assert_int_equal(pwrite(fd, "\xff", 1, end - 251 * (off_t)(2 - i) - 1),
+                         1);
+        assert_int_equal(show(bad, NULL, STORE_TREE_HF, &shown, &err),
+                         BASE_MISMATCH);
+        text[7] = names[i];
+        assert_non_null(strstr(err.text, text));
+        assert_non_null(strstr(err.text, "element [250] differs"));
+        shown_done(&shown);
+    }
+}
+
 static void test_an_object_without_a_source_is_refused(void **state)
 {
     const struct tmp_dir *tmp = *state;
@@ -278,6 +343,7 @@ int main(void)
         tmp_dir_test(test_whole_trees_want_the_whole_layout),
         tmp_dir_test(test_hf_splits_at_five_gigabytes_and_writes_an_index),
         tmp_dir_test(test_a_declared_tie_must_have_equal_bytes),
+        tmp_dir_test(test_ties_of_the_source_must_have_equal_bytes),
         tmp_dir_test(test_an_object_without_a_source_is_refused),
     };
 
