@@ -78,16 +78,16 @@ enum base_code store_list(const struct store_root *root,
 
 enum base_code store_job_check(const char *job, struct base_err *err)
 {
-    enum base_code code = ptc_name_check(base_str_of(job), "job", err);
+    struct base_err why;
 
-    if (code == BASE_BAD_INPUT) {
-        return base_wrap(err, BASE_BAD_ARG, "the command");
+    if (ptc_name_check(base_str_of(job), "job", &why) != BASE_OK) {
+        return base_fail(err, BASE_BAD_ARG, "%s", why.text);
     }
-    if (code == BASE_OK && job[0] == '.') {
+    if (job[0] == '.') {
         return base_fail(err, BASE_BAD_ARG,
                          "job '%s': the name begins with '.'", job);
     }
-    return code;
+    return BASE_OK;
 }
 
 bool store_number_parse(const char *text, uint64_t *ret)
