@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 
 #include "base/num.h"
 #include "base/parallel.h"
@@ -347,6 +348,13 @@ static enum base_code check_mountpoint(const char *path, struct base_err *err)
     if (!S_ISDIR(found.st_mode)) {
         return base_fail(err, BASE_BAD_ARG, "mountpoint %s is no directory",
                          path);
+    }
+    /* Copies may carry the attribute, but not the number of our root. */
+    if (found.st_ino == 1 && getxattr(path, "user.retile.table", NULL, 0) > 0) {
+        return base_fail(err, BASE_BAD_ARG,
+                         "%s: a checkpoint is mounted there already; remove it "
+                         "with: fusermount3 -u %s",
+                         path, path);
     }
     return BASE_OK;
 }

@@ -136,6 +136,13 @@ enum base_code ptc_layout_find(const struct ptc_layout *layout,
                                void *ctx,
                                struct base_err *err) BASE_MUST_CHECK;
 
+/* How many cells ptc_layout_find cuts @box (NULL: all of the tensor) into, at
+ * least so many for a flat; UINT64_MAX stands for it and more.  Counts nothing:
+ * a bisection per dimension. */
+uint64_t ptc_layout_n_cells(const struct ptc_layout *layout,
+                            uint32_t tensor,
+                            const struct ptc_box *box);
+
 /* Holder @k (< n_holders) of a cell.  Fixed order; holder 0 is the lowest
  * rank; each k is another rank. */
 ptc_rank ptc_cell_holder(const struct ptc_layout *layout,

@@ -7,6 +7,7 @@
  * the last dimension fastest.  A cell's holders are the sums of one holder of
  * each run, one stage of the list, and one coordinate of each free axis; taking
  * the least of each gives the lowest rank. */
+#include "base/num.h"
 #include "ptc/layout_impl.h"
 
 bool ptc_geometry_lists(const struct ptc_geometry *g, ptc_rank rank)
@@ -298,6 +299,31 @@ enum base_code ptc_layout_find(const struct ptc_layout *layout,
             return BASE_OK;
         }
     }
+}
+
+uint64_t ptc_layout_n_cells(const struct ptc_layout *layout,
+                            uint32_t tensor,
+                            const struct ptc_box *box)
+{
+    const struct ptc_geometry *g = ptc_geometry_of(layout, tensor);
+    uint64_t n = 1;
+
+    for (uint32_t d = 0; d < g->n_dims; d++) {
+        const struct ptc_cut *cut = g->cuts[d];
+        uint64_t n_runs = cut->n_runs;
+
+        if (box != NULL) {
+            if (box->begin[d] >= box->end[d]) {
+                return 0;
+            }
+            n_runs = ptc_cut_run_at(cut, box->end[d] - 1) -
+                     ptc_cut_run_at(cut, box->begin[d]) + 1;
+        }
+        if (!base_mul_u64(n, n_runs, &n)) {
+            n = UINT64_MAX;
+        }
+    }
+    return n;
 }
 
 ptc_rank ptc_cell_holder(const struct ptc_layout *layout,

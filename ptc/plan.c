@@ -164,11 +164,11 @@ static uint64_t mix(uint32_t host, uint32_t tensor)
 
 static enum base_code no_room(const struct work *w, struct base_err *err)
 {
+    bool is_full = w->rest.is_full || w->held.is_full || w->moves.is_full ||
+                   w->next.is_full || w->scratch.is_full;
+
     return ptc_planner_no_room(w->planner, w->host, w->tensor,
-                               w->rest.is_full || w->held.is_full ||
-                                   w->moves.is_full || w->next.is_full ||
-                                   w->scratch.is_full,
-                               err);
+                               is_full ? PTC_BOXES_MAX + UINT64_C(1) : 0, err);
 }
 
 /* Take one cell from the first holder that some host has. */
@@ -198,12 +198,36 @@ take_cell(void *ctx, const struct ptc_cell *cell, struct base_err *err)
     return ok ? BASE_OK : no_room(w, err);
 }
 
+/* Refuse to look for more pieces than a host may have of a tensor, rather than
+ * to find out in the middle. */
+static enum base_code
+check_n_cells(const struct work *w, uint32_t name, struct base_err *err)
+{
+    const struct ptc_layout *layout = w->origin->layout;
+    uint64_t n = 0;
+
+    if (ptc_layout_n_cells(layout, name, NULL) <= PTC_BOXES_MAX) {
+        return BASE_OK; /* as ever */
+    }
+    for (size_t i = 0; i < w->rest.n; i++) {
+        uint64_t more = ptc_layout_n_cells(layout, name, &w->rest.items[i].box);
+
+        if (!base_add_u64(n, more, &n)) {
+            n = UINT64_MAX;
+        }
+    }
+    return n <= PTC_BOXES_MAX
+               ? BASE_OK
+               : ptc_planner_no_room(w->planner, w->host, w->tensor, n, err);
+}
+
 /* Look for the rest under one name in one origin. */
 static enum base_code
 take_from_origin(struct work *w, uint32_t name, struct base_err *err)
 {
     struct ptc_boxes swap;
 
+    BASE_TRY(check_n_cells(w, name, err));
     w->next.n = 0;
     for (size_t i = 0; i < w->rest.n; i++) {
         BASE_TRY(ptc_layout_find(w->origin->layout, name, &w->rest.items[i].box,

@@ -41,19 +41,19 @@ enum base_code ptc_planner_no_mem(struct base_err *err)
 enum base_code ptc_planner_no_room(const struct ptc_planner *planner,
                                    uint32_t host,
                                    uint32_t root,
-                                   bool full,
+                                   uint64_t n_pieces,
                                    struct base_err *err)
 {
     const struct ptc_tensor *tensor =
         ptc_table_tensor(planner->problem.table, root);
 
-    if (!full) {
+    if (n_pieces <= PTC_BOXES_MAX) {
         return ptc_planner_no_mem(err);
     }
     return base_fail(err, BASE_LIMIT,
-                     "tensor %.*s falls into more than %u pieces on host "
-                     "%" PRIu32,
-                     BASE_STR_FMT(tensor->name), PTC_BOXES_MAX, host);
+                     "tensor %.*s falls into %" PRIu64
+                     " pieces or more on host %" PRIu32 ", at most %u",
+                     BASE_STR_FMT(tensor->name), n_pieces, host, PTC_BOXES_MAX);
 }
 
 /* Zeroed, and never of size zero. */

@@ -89,12 +89,12 @@ void ptc_planner_held_bits(const struct ptc_planner *planner,
                            uint64_t *bits);
 
 enum base_code ptc_planner_no_mem(struct base_err *err);
-/* Why lists of boxes of @root on @host could not grow: @full tells whether one
- * of them is full. */
+/* Why lists of boxes of @root on @host could not grow: there are at least
+ * @n_pieces, or, when that is no more than PTC_BOXES_MAX, memory is short. */
 enum base_code ptc_planner_no_room(const struct ptc_planner *planner,
                                    uint32_t host,
                                    uint32_t root,
-                                   bool full,
+                                   uint64_t n_pieces,
                                    struct base_err *err);
 
 #endif

@@ -35,8 +35,9 @@ struct collect {
 
 static enum base_code no_room(const struct collect *c, struct base_err *err)
 {
-    return ptc_planner_no_room(c->planner, c->host, c->root, c->boxes->is_full,
-                               err);
+    return ptc_planner_no_room(
+        c->planner, c->host, c->root,
+        c->boxes->is_full ? PTC_BOXES_MAX + UINT64_C(1) : 0, err);
 }
 
 static enum base_code
@@ -164,8 +165,8 @@ enum base_code ptc_planner_needed(const struct ptc_planner *planner,
         BASE_TRY(collect_target(&c, names[i], err));
     }
     if (!ptc_boxes_union(ret, scratch)) {
-        return ptc_planner_no_room(planner, host, root,
-                                   ret->is_full || scratch->is_full, err);
+        c.boxes = ret->is_full ? ret : scratch;
+        return no_room(&c, err);
     }
     return BASE_OK;
 }

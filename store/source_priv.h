@@ -29,7 +29,7 @@ struct store_source {
     struct ptc_layout *layout; /* NULL when pieces are explicit */
     struct ptc_pieces *pieces;
     struct ptc_pieces *replicas;
-    BASE_VEC(struct store_tied) tied; /* the lowest rank's copy */
+    BASE_VEC(struct store_tied) tied;  /* the lowest rank's copy */
     BASE_VEC(struct store_blob) blobs; /* of tensors and of objects */
     BASE_VEC(struct store_object)
     objects; /* by name, then rank; PTC_NONE is

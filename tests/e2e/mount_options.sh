@@ -55,4 +55,5 @@ cd "$work"
 "$retile" mount src mnt -o layout=four:four.yaml
 server=$(status pid)
 ok "retile mount, relative paths" ls "$mnt/as/four/ranks/000"
+exits "a mount over a mount" 2 'mounted there already' "$fuse" "$src" "$mnt"
 stop

@@ -28,8 +28,9 @@ struct check {
     uint64_t last_offset; /* of the part before; UINT64_MAX: none */
     uint64_t *filled;     /* what parts put into the shown tensor */
     uint64_t n_filled;
-    uint8_t *covered;    /* by cells, per element of the tensor */
-    struct ptc_box box;  /* that was asked for */
+    uint8_t *covered;   /* by cells, per element of the tensor */
+    struct ptc_box box; /* that was asked for */
+    uint64_t n_cells;
     uint64_t last_first; /* C order of the cell before; UINT64_MAX: none */
     bool is_flat;
 };
@@ -162,11 +163,74 @@ check_shown(void *ctx, const struct ptc_shown *shown, struct base_err *err)
     return BASE_OK;
 }
 
+/* Parts within a box, counted: what lies in it of the others. */
+struct clipped {
+    const struct ptc_box *within;
+    uint64_t n_all; /* elements of all parts that lie in the box */
+    uint64_t n_elems;
+};
+
+static enum base_code
+clip_part(void *ctx, const struct ptc_part *part, struct base_err *err)
+{
+    struct clipped *c = ctx;
+    struct ptc_box box;
+
+    (void)err;
+    if (ptc_box_intersect(&part->box, c->within, &box)) {
+        c->n_all += ptc_box_elems(&box);
+    }
+    return BASE_OK;
+}
+
+/* A clipped part must lie in the box. */
+static enum base_code
+count_clipped(void *ctx, const struct ptc_part *part, struct base_err *err)
+{
+    struct clipped *c = ctx;
+
+    (void)err;
+    assert_true(ptc_box_contains(c->within, &part->box));
+    assert_false(ptc_box_is_empty(&part->box));
+    c->n_elems += ptc_box_elems(&part->box);
+    return BASE_OK;
+}
+
+/* The parts within a box are disjoint as the parts are: so it is enough that
+ * they lie in it and are as many elements. */
+static void check_parts_in(struct check *c, struct base_err *err)
+{
+    const struct ptc_tensor *t = tensor_of(c, c->tensor);
+    struct ptc_box box = ptc_box_whole(t->n_dims, t->shape);
+    struct clipped clipped = {.within = &box};
+
+    for (uint32_t d = 0; d < t->n_dims; d++) {
+        uint64_t a = random_below(&c->random, t->shape[d] + 1);
+        uint64_t b = random_below(&c->random, t->shape[d] + 1);
+
+        box.begin[d] = a < b ? a : b;
+        box.end[d] = a < b ? b : a;
+    }
+    assert_ok(ptc_layout_parts(c->layout, c->tensor, c->rank, clip_part,
+                               &clipped, err),
+              err);
+    assert_ok(ptc_layout_parts_in(c->layout, c->tensor, c->rank, &box,
+                                  count_clipped, &clipped, err),
+              err);
+    CHECK(c, clipped.n_elems == clipped.n_all);
+}
+
 /* Every tensor's parts are as many elements as the rank holds of it. */
 static void check_parts(struct check *c, struct base_err *err)
 {
+    BASE_AUTO_MEM uint64_t *bits =
+        calloc(c->oracle->n_tensors / 64 + 1, sizeof(*bits));
+
+    assert_non_null(bits);
+    ptc_layout_tensors(c->layout, c->rank, bits);
     for (c->tensor = 0; c->tensor < c->oracle->n_tensors; c->tensor++) {
         uint64_t n_elems = tensor_of(c, c->tensor)->n_elems;
+        bool has_bit = bits[c->tensor / 64] >> c->tensor % 64 & 1;
         uint64_t n = 0;
         uint64_t want = 0;
 
@@ -178,6 +242,9 @@ static void check_parts(struct check *c, struct base_err *err)
                   err);
         CHECK(c, n == want);
         CHECK(c, n == 0 || ptc_layout_has(c->layout, c->tensor, c->rank));
+        CHECK(c, n == 0 || has_bit);
+        CHECK(c, !has_bit || ptc_layout_has(c->layout, c->tensor, c->rank));
+        check_parts_in(c, err);
     }
 }
 
@@ -224,6 +291,7 @@ check_cell(void *ctx, const struct ptc_cell *cell, struct base_err *err)
         mask |= UINT64_C(1) << rank;
         CHECK(c, ptc_cell_holder(c->layout, cell, 0) <= rank);
     }
+    c->n_cells++;
     the_holders = mask;
     each_elem(c, &cell->box, 0, no_stride, cover_elem);
     for (uint32_t d = 0; d < t->n_dims; d++) {
@@ -247,13 +315,18 @@ static void check_box(struct check *c, struct base_err *err)
 {
     const struct ptc_tensor *t = tensor_of(c, c->tensor);
     const uint64_t no_stride[PTC_MAX_DIMS] = {0};
+    uint64_t n_cells;
 
     c->covered = calloc(t->n_elems + 1, 1);
     assert_non_null(c->covered);
     c->last_first = UINT64_MAX;
+    c->n_cells = 0;
     assert_ok(
         ptc_layout_find(c->layout, c->tensor, &c->box, check_cell, c, err),
         err);
+    n_cells = ptc_layout_n_cells(c->layout, c->tensor, &c->box);
+    CHECK(c, c->is_flat ? n_cells <= c->n_cells : n_cells == c->n_cells);
+    CHECK(c, ptc_layout_n_cells(c->layout, c->tensor, NULL) >= n_cells);
     each_elem(c, &c->box, 0, no_stride, count_elem);
     for (uint64_t e = 0; e < t->n_elems; e++) {
         CHECK(c, c->covered[e] != 1);
