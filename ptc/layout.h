@@ -98,6 +98,8 @@ void ptc_layout_tensors(const struct ptc_layout *layout,
 bool ptc_layout_has(const struct ptc_layout *layout,
                     uint32_t tensor,
                     ptc_rank rank);
+/* Is @tensor laid into a flat? */
+bool ptc_layout_is_flat(const struct ptc_layout *layout, uint32_t tensor);
 /* The shape of the dense shard of @tensor on @rank: what a file shows, or what
  * is laid into the flat.  PTC_MAX_DIMS entries.  Needs ptc_layout_has. */
 void ptc_layout_shard_shape(const struct ptc_layout *layout,

@@ -48,6 +48,11 @@ bool ptc_layout_has(const struct ptc_layout *layout,
     return ptc_geometry_lists(g, rank);
 }
 
+bool ptc_layout_is_flat(const struct ptc_layout *layout, uint32_t tensor)
+{
+    return layout->bound[tensor].flat_set != PTC_NONE;
+}
+
 void ptc_layout_shard_shape(const struct ptc_layout *layout,
                             uint32_t tensor,
                             ptc_rank rank,

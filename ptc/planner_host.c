@@ -103,6 +103,35 @@ collect_cells(struct collect *c, uint32_t name, struct base_err *err)
     return ptc_layout_find(c->layout, name, &whole, collect_cell, c, err);
 }
 
+/* The boxes of one rank.  Those that are more than a host may have are refused
+ * before they are made. */
+static enum base_code collect_rank(struct collect *c,
+                                   uint32_t name,
+                                   ptc_rank rank,
+                                   struct base_err *err)
+{
+    uint32_t n_dims = ptc_table_tensor(c->planner->problem.table, name)->n_dims;
+    uint64_t n_boxes = 1;
+
+    if (!ptc_layout_has(c->layout, name, rank)) {
+        return BASE_OK;
+    }
+    /* (A flat's rank has a part of these only: the list will tell.) */
+    if (!ptc_layout_is_flat(c->layout, name) &&
+        ptc_layout_n_cells(c->layout, name, NULL) > PTC_BOXES_MAX) {
+        for (uint32_t d = 0; d < n_dims && n_boxes <= PTC_BOXES_MAX; d++) {
+            uint32_t n;
+
+            (void)ptc_layout_shard_ranges(c->layout, name, rank, d, &n);
+            n_boxes *= n; /* below 2^23 times 2^32 */
+        }
+    }
+    if (n_boxes > PTC_BOXES_MAX) {
+        return ptc_planner_no_room(c->planner, c->host, c->root, n_boxes, err);
+    }
+    return ptc_layout_parts(c->layout, name, rank, collect_part, c, err);
+}
+
 static enum base_code
 collect_target(struct collect *c, uint32_t name, struct base_err *err)
 {
@@ -114,12 +143,7 @@ collect_target(struct collect *c, uint32_t name, struct base_err *err)
         return collect_cells(c, name, err);
     }
     for (uint32_t k = begin; k < end; k++) {
-        ptc_rank rank = planner->to_ranks[k];
-
-        if (ptc_layout_has(c->layout, name, rank)) {
-            BASE_TRY(
-                ptc_layout_parts(c->layout, name, rank, collect_part, c, err));
-        }
+        BASE_TRY(collect_rank(c, name, planner->to_ranks[k], err));
     }
     return BASE_OK;
 }
@@ -137,10 +161,7 @@ collect_origin(struct collect *c, uint32_t name, struct base_err *err)
     for (uint32_t k = begin; k < end; k++) {
         c->rank = origin->owned[k].rank;
         c->holding = origin->owned[k].holding;
-        if (ptc_layout_has(c->layout, name, c->rank)) {
-            BASE_TRY(ptc_layout_parts(c->layout, name, c->rank, collect_part, c,
-                                      err));
-        }
+        BASE_TRY(collect_rank(c, name, c->rank, err));
     }
     return BASE_OK;
 }

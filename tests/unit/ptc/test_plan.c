@@ -239,40 +239,61 @@ static void test_a_byte_that_nobody_holds_is_named(void **state)
     assert_null(plan);
 }
 
-/* Two dimensions of 1500 segments, each in two parts: 9 million cells. */
-static void test_more_pieces_than_the_limit_are_refused(void **state)
+/* "w", each of its two dimensions in @n segments of two: @n * @n boxes on each
+ * of four ranks, four times as many cells. */
+static struct ptc_layout *layout_of_segments(struct fixture *f, unsigned n)
 {
-    static const struct fixture_tensor tensors[] = {
-        {.name = "v", .dtype = PTC_F32, .n_dims = 1, .shape = {4}},
-        {.name = "w", .dtype = PTC_F32, .n_dims = 2, .shape = {3000, 3000}},
-    };
-    BASE_AUTO(ptc_planner) planner = NULL;
-    BASE_AUTO(ptc_plan) plan = NULL;
     BASE_AUTO_BUF spec;
     struct base_err err;
-    FIXTURE f;
 
-    (void)state;
     base_buf_init(&spec, 1 << 16);
     (void)base_buf_addf(&spec, "{mesh: {a: 2, b: 2}, rules: [{match: v}, "
                                "{match: w, dims: [a, b], segments: {");
     for (unsigned d = 0; d < 2; d++) {
         (void)base_buf_addf(&spec, "%s%u: [2", d > 0 ? ", " : "", d);
-        for (unsigned i = 1; i < 1500; i++) {
+        for (unsigned i = 1; i < n; i++) {
             (void)base_buf_addf(&spec, ",2");
         }
         (void)base_buf_addf(&spec, "]");
     }
     (void)base_buf_addf(&spec, "}}]}");
     assert_ok(base_buf_check(&spec, &err), &err);
+    return fixture_layout(f, spec.ptr);
+}
+
+static void
+refuses_pieces(unsigned n_segments, uint32_t holder, const char *text)
+{
+    const struct fixture_tensor tensors[] = {
+        {.name = "v", .dtype = PTC_F32, .n_dims = 1, .shape = {4}},
+        {.name = "w",
+         .dtype = PTC_F32,
+         .n_dims = 2,
+         .shape = {2 * n_segments, 2 * n_segments}},
+    };
+    BASE_AUTO(ptc_planner) planner = NULL;
+    BASE_AUTO(ptc_plan) plan = NULL;
+    struct base_err err;
+    FIXTURE f;
+
     fixture_init(&f, tensors, 2, 2);
     fixture_to(&f, ONE_RANK, (uint32_t[]){1});
-    fixture_hold(&f, 0, fixture_layout(&f, spec.ptr), 0, 4);
+    fixture_hold(&f, holder, layout_of_segments(&f, n_segments), 0, 4);
     assert_ok(ptc_planner_create(&f.problem, &planner, &err), &err);
     assert_int_equal(ptc_planner_host(planner, 1, &plan, &err), BASE_LIMIT);
-    assert_string_equal(err.text, "tensor w falls into 9000000 pieces or more "
-                                  "on host 1, at most 8388608");
+    assert_string_equal(err.text, text);
     assert_null(plan);
+}
+
+static void test_more_pieces_than_the_limit_are_refused(void **state)
+{
+    (void)state;
+    refuses_pieces(1500, 0,
+                   "tensor w falls into 9000000 pieces or more on host 1, at "
+                   "most 8388608"); /* that come */
+    refuses_pieces(3000, 1,
+                   "tensor w falls into 9000000 pieces or more on host 1, at "
+                   "most 8388608"); /* that one rank here has */
 }
 
 static void test_explicit_boxes_come_first_at_home_and_last_abroad(void **state)
