@@ -224,11 +224,45 @@ static void test_only_the_asked_hosts_are_checked(void **state)
                      BASE_MISMATCH);
 }
 
+/* Host 0 has a box of one tensor, but all of both comes from host 1. */
+static void test_a_box_that_the_host_has_is_not_to_come(void **state)
+{
+    static const struct fixture_tensor pair[] = {
+        {.name = "v", .dtype = PTC_F32, .n_dims = 1, .shape = {4}},
+        {.name = "w", .dtype = PTC_F32, .n_dims = 1, .shape = {8}},
+    };
+
+    (void)state;
+    for (uint32_t t = 0; t < 2; t++) {
+        BASE_AUTO(ptc_plan) mutant = NULL;
+        struct ptc_move moves[2] = {{.tensor = 0}, {.tensor = 1}};
+        struct base_err err = {0};
+        FIXTURE f;
+
+        fixture_init(&f, pair, 2, 2);
+        fixture_to(&f, "{mesh: {}, rules: [{match: '*'}]}", (uint32_t[]){0});
+        fixture_hold(&f, 1, f.layouts[0], 0, 1);
+        fixture_hold_box(&f, 0, t == 0 ? "v" : "w", 1, 4);
+        for (uint32_t i = 0; i < 2; i++) {
+            moves[i].from = 1;
+            moves[i].box = ptc_box_whole(1, pair[i].shape);
+        }
+        assert_ok(ptc_plan_of_moves(moves, 2, &mutant, &err), &err);
+        assert_int_equal(ptc_plan_check(&f.problem, mutant, 0, 2, &err),
+                         BASE_MISMATCH);
+        assert_string_equal(
+            err.text,
+            t == 0 ? "host 0, tensor v, box [1:4]: sent to a host that has it"
+                   : "host 0, tensor w, box [1:4]: sent to a host that has it");
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_wrong_plans_are_refused_by_name),
         cmocka_unit_test(test_only_the_asked_hosts_are_checked),
+        cmocka_unit_test(test_a_box_that_the_host_has_is_not_to_come),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
