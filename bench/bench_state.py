@@ -12,7 +12,7 @@ convert   TP4 PP1 DP2 -> TP2 PP2 DP1 and TP1 -> TP4, against `cp -r
           --reflink=never` of the same output bytes plus sync.
 mount     reads of all rank files of TP2 PP2 out of a mount of TP4 PP1 DP2,
           against plain reads of the same bytes from files, both warm, 1 MiB a
-          call; CPU seconds are the reader's and the server's.
+          call into an aligned buffer; CPU seconds are the reader's and the server's.
 pieces    the same by size of the gathered piece, 512 B to 64 KiB: one matrix cut
           in four along its columns, read whole (gather) and the other way
           round (scatter: every fourth piece of a row).
@@ -22,6 +22,7 @@ written are Retile's own count; --strace compares them with the kernel's.
 """
 import argparse
 import json
+import mmap
 import os
 import pathlib
 import re
@@ -267,7 +268,7 @@ def read_all(paths, buffer, server=None):
 
 def compare_reads(title, shown, plain, server, runs):
     """shown and plain: lists of paths with equal bytes."""
-    buffer = bytearray(64 * MIB + MIB)
+    buffer = mmap.mmap(-1, 64 * MIB + MIB)  # aligned: a MiB is one request
     for at in range(0, len(buffer), 4096):
         buffer[at] = 1
     pairs = []
