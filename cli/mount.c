@@ -9,6 +9,8 @@
 
 static const char *from;
 static const char *table;
+static const char *store;
+static const char *job;
 static const char *mount_options;
 static bool is_foreground;
 
@@ -17,6 +19,9 @@ static const struct base_option options[] = {
      &from, NULL},
     {"table", 0, "FILE", "the tensors of SRC, as `inspect --table` prints them",
      &table, NULL},
+    {"store", 0, "ROOT", "show a job of this store, in place of SRC", &store,
+     NULL},
+    {"job", 0, "JOB", "which job of the store", &job, NULL},
     {"foreground", 'f', NULL, "stay in the foreground", NULL, &is_foreground},
     {"options", 'o', "OPT,...", "mount options; `-o help` lists them",
      &mount_options, NULL},
@@ -24,11 +29,12 @@ static const struct base_option options[] = {
 
 const struct base_command cli_mount_command = {
     .program = "retile mount",
-    .usage = "SRC MOUNTPOINT [options]",
+    .usage = "SRC MOUNTPOINT | --store ROOT --job JOB MOUNTPOINT [options]",
     .about =
         "Show a checkpoint directory under any layout, gathered when read\n"
         "Read-only.  MOUNTPOINT gets ranks/ hf/ npy/ and as/SPEC/ for any\n"
-        "short form; unmount with `fusermount3 -u MOUNTPOINT`.",
+        "short form; of a store's job, versions/N/ with these and current,\n"
+        "a link to the newest.  Unmount with `fusermount3 -u MOUNTPOINT`.",
     .example = "retile mount model/ /mnt/model\n"
                "ls /mnt/model/as/bert:tp=2,pp=2/ranks/003",
     .options = options,
@@ -59,7 +65,7 @@ static char *sibling(const char *name)
 
 enum cli_exit cli_mount(int argc, char **argv)
 {
-    const char *exec_argv[14];
+    const char *exec_argv[18];
     int n = 0;
     char **args;
     int n_args;
@@ -70,8 +76,10 @@ enum cli_exit cli_mount(int argc, char **argv)
     if (!cli_parse(&cli_mount_command, argc, argv, &args, &n_args, &rc)) {
         return rc;
     }
-    if (n_args != 2 && mount_options == NULL) {
-        (void)base_fail(&err, BASE_BAD_ARG, "SRC and MOUNTPOINT are needed");
+    if (n_args != (store != NULL ? 1 : 2) && mount_options == NULL) {
+        (void)base_fail(&err, BASE_BAD_ARG,
+                        store != NULL ? "MOUNTPOINT is needed, and no SRC"
+                                      : "SRC and MOUNTPOINT are needed");
         return cli_tell("mount", &err);
     }
     program = sibling("retile-fuse");
@@ -87,6 +95,14 @@ enum cli_exit cli_mount(int argc, char **argv)
     if (table != NULL) {
         exec_argv[n++] = "--table";
         exec_argv[n++] = table;
+    }
+    if (store != NULL) {
+        exec_argv[n++] = "--store";
+        exec_argv[n++] = store;
+    }
+    if (job != NULL) {
+        exec_argv[n++] = "--job";
+        exec_argv[n++] = job;
     }
     if (is_foreground) {
         exec_argv[n++] = "-f";

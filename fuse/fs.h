@@ -14,9 +14,9 @@
 #include "fuse/options.h"
 #include "fuse/snapshot.h"
 #include "fuse/tree.h"
+#include "fuse/versions.h"
 #include "fuse/view_cache.h"
-#include "store/gather.h"
-#include "store/source.h"
+#include "fuse/watch.h"
 
 #define FS_MAX_READ (1u << 20) /* the largest read request, in bytes */
 
@@ -32,24 +32,23 @@ struct fs_stats {
 
 struct fs {
     const struct fs_options *options;
-    struct store_source *source;
-    struct store_maps *maps;
-    struct fs_tree *tree;
+    struct fs_versions *versions;
+    struct fs_watch *watch; /* of fs_session_run; NULL: nothing to watch */
     struct fs_views *views;
     struct fs_events *events;
     struct fs_snapshots snapshots;
     struct fs_channel *channel; /* made by fs_session_run */
     struct fs_daemon *daemon;   /* borrowed: who waits for the mount */
     struct fs_stats stats;
-    struct timespec newest; /* of the source's files: everybody's mtime */
-    uid_t uid;              /* who mounts: everybody's owner */
+    struct timespec started;
+    uid_t uid; /* who mounts: everybody's owner */
     gid_t gid;
     atomic_bool is_direct; /* tensors: direct I/O, else the page cache; both
                               can be mapped shared */
 };
 
-/* Open the source and make all of the above but the channel.
- * Errors: those of store_source_open_dir and of the layouts in the options. */
+/* Open what is to be shown and make all of the above but the session's.
+ * Errors: those of fs_versions_create. */
 enum base_code fs_open(struct fs *fs,
                        const struct fs_options *options,
                        struct base_err *err) BASE_MUST_CHECK;

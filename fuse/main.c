@@ -1,4 +1,5 @@
-/* retile-fuse: show a checkpoint directory under any layout, read-only. */
+/* retile-fuse: show a checkpoint directory, or the versions of a job, under any
+ * layout, read-only. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,8 @@ enum { EXIT_USAGE = 2, EXIT_NOT_FOUND = 3 };
 
 static const char *from;
 static const char *table;
+static const char *store;
+static const char *job;
 static const char *last_list; /* of -o: handled by take_lists */
 static bool is_foreground;
 static bool is_version;
@@ -27,6 +30,9 @@ static const struct base_option options_table[] = {
      &from, NULL},
     {"table", 0, "FILE", "the tensors of SRC, as `inspect --table` prints them",
      &table, NULL},
+    {"store", 0, "ROOT", "show a job of this store, in place of SRC", &store,
+     NULL},
+    {"job", 0, "JOB", "which job of the store", &job, NULL},
     {"foreground", 'f', NULL, "stay in the foreground", NULL, &is_foreground},
     {"options", 'o', "OPT,...", "mount options; `-o help` lists them",
      &last_list, NULL},
@@ -35,8 +41,9 @@ static const struct base_option options_table[] = {
 
 static const struct base_command command = {
     .program = "retile-fuse",
-    .usage = "SRC MOUNTPOINT [options]",
-    .about = "Show a checkpoint directory under any layout, gathered when read."
+    .usage = "SRC MOUNTPOINT | --store ROOT --job JOB MOUNTPOINT [options]",
+    .about = "Show a checkpoint directory, or the versions of a store's job,"
+             "\nunder any layout, gathered when read."
              "\nRead-only; unmount with `fusermount3 -u MOUNTPOINT`.",
     .example = "retile-fuse model/ /mnt/model\n"
                "ls /mnt/model/as/bert:tp=2,pp=2/ranks/003",
@@ -112,6 +119,33 @@ static enum base_code take_lists(int *argc,
     return BASE_OK;
 }
 
+/* What is shown, and where: SRC MOUNTPOINT, or a job of a store. */
+static enum base_code take_places(char **args,
+                                  int n_args,
+                                  struct fs_options *options,
+                                  struct base_err *err)
+{
+    if ((store != NULL) != (job != NULL)) {
+        return base_fail(err, BASE_BAD_ARG,
+                         "--store and --job go together: a mount shows one "
+                         "job of a store");
+    }
+    if (n_args != (store != NULL ? 1 : 2)) {
+        return base_fail(err, BASE_BAD_ARG, "usage: retile-fuse %s",
+                         command.usage);
+    }
+    if (store != NULL && (from != NULL || table != NULL)) {
+        return base_fail(err, BASE_BAD_ARG,
+                         "--from and --table say what a directory does not; "
+                         "a store knows both");
+    }
+    options->from = from;
+    options->table = table;
+    options->job = job;
+    return fs_options_paths(options, store != NULL ? store : args[0],
+                            args[n_args - 1], err);
+}
+
 /* *ret_is_done: the answer was printed, there is nothing to mount. */
 static enum base_code read_command_line(int argc,
                                         char **argv,
@@ -141,14 +175,8 @@ static enum base_code read_command_line(int argc,
         return BASE_OK;
     }
     *ret_is_done = false;
-    if (n_args != 2) {
-        return base_fail(err, BASE_BAD_ARG, "usage: retile-fuse %s",
-                         command.usage);
-    }
-    options->from = from;
-    options->table = table;
     options->is_foreground = is_foreground;
-    return fs_options_paths(options, args[0], args[1], err);
+    return take_places(args, n_args, options, err);
 }
 
 /* A source may be thousands of files, each a descriptor. */

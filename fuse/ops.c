@@ -1,7 +1,6 @@
 #include "fuse/ops_impl.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "fuse/ops.h"
@@ -53,9 +52,13 @@ void fs_tell(struct fs *fs,
 
 /* Attributes. */
 
-static enum base_code
-size_of(const struct fs_node *node, uint64_t *ret, struct base_err *err)
+static enum base_code size_of(const struct fs *fs,
+                              const struct fs_node *node,
+                              uint64_t *ret,
+                              struct base_err *err)
 {
+    char target[FS_TARGET_BYTES];
+
     switch (node->kind) {
     case FS_DIR:
     case FS_STATUS: /* made at open; read until the end, as in /proc */
@@ -70,8 +73,33 @@ size_of(const struct fs_node *node, uint64_t *ret, struct base_err *err)
         return BASE_OK;
     case FS_FILE:
         return fs_views_size(node, ret, err);
+    case FS_LINK:
+        BASE_TRY(fs_node_target(fs->versions, target, err));
+        *ret = strlen(target);
+        return BASE_OK;
     }
     abort(); /* not a kind */
+}
+
+/* The version that @node belongs to; NULL: to none of a store's. */
+static const struct fs_version *version_of(const struct fs *fs,
+                                           const struct fs_node *node)
+{
+    return node->version != NULL ? node->version
+                                 : fs_versions_root(fs->versions);
+}
+
+static mode_t mode_of(const struct fs *fs, const struct fs_node *node)
+{
+    mode_t mode = node->kind == FS_DIR ? S_IFDIR | 0500 : S_IFREG | 0400;
+
+    if (node->kind == FS_LINK) {
+        return S_IFLNK | 0777;
+    }
+    if (fs->options->allow_other) {
+        mode |= (mode & 0500) >> 3 | (mode & 0500) >> 6;
+    }
+    return mode;
 }
 
 enum base_code fs_attr(const struct fs *fs,
@@ -79,16 +107,14 @@ enum base_code fs_attr(const struct fs *fs,
                        struct stat *ret,
                        struct base_err *err)
 {
-    mode_t mode = node->kind == FS_DIR ? S_IFDIR | 0500 : S_IFREG | 0400;
+    const struct fs_version *version = version_of(fs, node);
+    struct timespec time = version != NULL ? version->time : fs->started;
     uint64_t n_bytes;
 
-    BASE_TRY(size_of(node, &n_bytes, err));
-    if (fs->options->allow_other) {
-        mode |= (mode & 0500) >> 3 | (mode & 0500) >> 6;
-    }
+    BASE_TRY(size_of(fs, node, &n_bytes, err));
     *ret = (struct stat){
         .st_ino = node->ino,
-        .st_mode = mode,
+        .st_mode = mode_of(fs, node),
         .st_nlink = node->kind == FS_DIR ? 2 : 1,
         .st_uid = fs->uid,
         .st_gid = fs->gid,
@@ -97,9 +123,9 @@ enum base_code fs_attr(const struct fs *fs,
          * for a direct read, however short the file. */
         .st_blksize = n_bytes < FS_MAX_READ ? 4096 : FS_MAX_READ,
         .st_blocks = (blkcnt_t)(n_bytes / 512 + (n_bytes % 512 != 0)),
-        .st_atim = fs->newest,
-        .st_mtim = fs->newest,
-        .st_ctim = fs->newest,
+        .st_atim = time,
+        .st_mtim = time,
+        .st_ctim = time,
     };
     return BASE_OK;
 }
@@ -108,13 +134,13 @@ static void
 op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     struct fs *fs = fs_of(req);
-    struct fs_node node = {.kind = FS_DIR};
+    FS_AUTO_NODE node = {0};
     struct stat attr;
     struct base_err err;
     enum base_code rc;
 
     (void)fi;
-    rc = fs_tree_node(fs->tree, ino, &node, &err);
+    rc = fs_tree_node(fs->versions, ino, &node, &err);
     if (rc == BASE_OK) {
         rc = fs_attr(fs, &node, &attr, &err);
         if (rc != BASE_OK) {
@@ -126,42 +152,55 @@ op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
                                       it fails, the kernel does not listen */
         return;
     }
-    (void)fuse_reply_attr(req, &attr, FS_FOREVER_S);
+    (void)fuse_reply_attr(req, &attr, fs_attr_s(&node));
 }
 
 /* Lookup. */
 
 static enum base_code lookup(struct fs *fs,
-                             struct fs_node *dir,
+                             const struct fs_node *dir,
                              struct base_str name,
+                             struct fs_node *ret_node,
                              struct fuse_entry_param *ret,
                              struct base_err *err)
 {
-    struct fs_node node;
-
-    BASE_TRY(fs_tree_child(fs->tree, dir, name, &node, err));
-    *dir = node; /* what a failure is about */
-    BASE_TRY(fs_attr(fs, &node, &ret->attr, err));
-    ret->ino = node.ino;
+    BASE_TRY(fs_tree_child(fs->versions, dir, name, ret_node, err));
+    BASE_TRY(fs_attr(fs, ret_node, &ret->attr, err));
+    ret->ino = ret_node->ino;
     ret->generation = 1;
-    ret->attr_timeout = FS_FOREVER_S;
-    ret->entry_timeout = FS_FOREVER_S;
+    ret->attr_timeout = fs_attr_s(ret_node);
+    ret->entry_timeout = fs_entry_s(ret_node);
     return BASE_OK;
+}
+
+/* The kernel remembers the node from here on, until it says FORGET. */
+static void reply_found(fuse_req_t req,
+                        struct fs *fs,
+                        const struct fs_node *node,
+                        const struct fuse_entry_param *entry)
+{
+    fs_versions_hold_more(fs->versions, node->version, 1);
+    if (fuse_reply_entry(req, entry) != 0) {
+        fs_versions_let_go(fs->versions, node->version, 1); /* interrupted */
+    }
 }
 
 /* A name in as/ that shows no layout does not exist; it may be one that a
  * person mistyped, so the reason is told. */
 static int as_failed(struct fs *fs,
+                     const struct fs_node *dir,
                      const char *name,
                      enum base_code rc,
                      const struct base_err *err)
 {
-    char path[300];
+    BASE_AUTO_BUF path;
 
-    (void)snprintf(path, sizeof(path), "as/%s", name);
+    base_buf_init(&path, 4096);
+    fs_node_path(dir, &path);
+    (void)base_buf_addf(&path, "/%s", name);
     if (name[0] != '.') {
-        fs_events_add(fs->events, BASE_WARNING, "no such layout", path,
-                      err->text);
+        fs_events_add(fs->events, BASE_WARNING, "no such layout",
+                      path.ptr != NULL ? path.ptr : name, err->text);
     }
     return rc == BASE_NO_MEM || rc == BASE_IO ? fs_errno(rc) : ENOENT;
 }
@@ -170,38 +209,95 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     struct fs *fs = fs_of(req);
     struct fuse_entry_param entry = {0};
-    struct fs_node node = {.kind = FS_DIR};
+    FS_AUTO_NODE dir = {0};
+    FS_AUTO_NODE node = {0};
     struct base_err err;
     enum base_code rc;
-    bool is_as;
 
-    rc = fs_tree_node(fs->tree, parent, &node, &err);
+    rc = fs_tree_node(fs->versions, parent, &dir, &err);
     if (rc != BASE_OK) {
         (void)fuse_reply_err(req, fs_errno(rc));
         return;
     }
-    is_as = fs_node_is_as(&node);
-    rc = lookup(fs, &node, base_str_of(name), &entry, &err);
+    rc = lookup(fs, &dir, base_str_of(name), &node, &entry, &err);
     if (rc == BASE_OK) {
-        (void)fuse_reply_entry(req, &entry);
-    } else if (is_as) {
-        (void)fuse_reply_err(req, as_failed(fs, name, rc, &err));
+        reply_found(req, fs, &node, &entry);
+        if (dir.version == NULL && node.version != NULL) {
+            fs_watch_wake(fs->watch); /* perhaps it was just opened */
+        }
+    } else if (fs_node_is_as(&dir)) {
+        (void)fuse_reply_err(req, as_failed(fs, &dir, name, rc, &err));
+    } else if (rc == BASE_NOT_FOUND && !fs_node_is_kept(&dir)) {
+        (void)fuse_reply_err(req, ENOENT);
     } else if (rc == BASE_NOT_FOUND) {
         /* Nor will it ever exist: let the kernel remember. */
         entry = (struct fuse_entry_param){.entry_timeout = FS_FOREVER_S};
         (void)fuse_reply_entry(req, &entry);
     } else {
-        fs_tell(fs, "lookup failed", &node, err.text);
+        fs_tell(fs, "lookup failed", node.ino != 0 ? &node : &dir, err.text);
         (void)fuse_reply_err(req, fs_errno(rc));
     }
+}
+
+static void op_readlink(fuse_req_t req, fuse_ino_t ino)
+{
+    struct fs *fs = fs_of(req);
+    char target[FS_TARGET_BYTES];
+    FS_AUTO_NODE node = {0};
+    struct base_err err;
+    enum base_code rc = fs_tree_node(fs->versions, ino, &node, &err);
+
+    if (rc == BASE_OK && node.kind != FS_LINK) {
+        rc = BASE_BAD_ARG;
+    } else if (rc == BASE_OK) {
+        rc = fs_node_target(fs->versions, target, &err);
+        if (rc != BASE_OK) {
+            fs_tell(fs, "readlink failed", &node, err.text);
+        }
+    }
+    if (rc != BASE_OK) {
+        (void)fuse_reply_err(req, fs_errno(rc));
+    } else {
+        (void)fuse_reply_readlink(req, target);
+    }
+}
+
+/* The kernel no longer remembers what it looked up @n_lookups times. */
+static void forget(struct fs *fs, fuse_ino_t ino, uint64_t n_lookups)
+{
+    FS_AUTO_NODE node = {0};
+    struct base_err err;
+
+    if (ino != FS_ROOT_INO &&
+        fs_tree_node(fs->versions, ino, &node, &err) == BASE_OK) {
+        fs_versions_let_go(fs->versions, node.version, n_lookups);
+    }
+}
+
+static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t n_lookups)
+{
+    forget(fs_of(req), ino, n_lookups);
+    fuse_reply_none(req);
+}
+
+static void
+op_forget_multi(fuse_req_t req, size_t n, struct fuse_forget_data *items)
+{
+    struct fs *fs = fs_of(req);
+    size_t i;
+
+    for (i = 0; i < n; i++) {
+        forget(fs, items[i].ino, items[i].nlookup);
+    }
+    fuse_reply_none(req);
 }
 
 static void op_access(fuse_req_t req, fuse_ino_t ino, int mask)
 {
     struct fs *fs = fs_of(req);
-    struct fs_node node;
+    FS_AUTO_NODE node = {0};
     struct base_err err;
-    int errnum = fs_errno(fs_tree_node(fs->tree, ino, &node, &err));
+    int errnum = fs_errno(fs_tree_node(fs->versions, ino, &node, &err));
 
     if (errnum == 0 && (mask & W_OK) != 0) {
         errnum = EROFS;
@@ -214,16 +310,24 @@ static void op_access(fuse_req_t req, fuse_ino_t ino, int mask)
 static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 {
     struct fs *fs = fs_of(req);
-    uint64_t n_bytes = ptc_table_n_bytes(store_source_table(fs->source));
-    struct statvfs stat = {
-        .f_bsize = 4096,
-        .f_frsize = 4096,
-        .f_blocks = n_bytes / 4096 + (n_bytes % 4096 != 0),
-        .f_files = ptc_table_n_tensors(store_source_table(fs->source)),
-        .f_namemax = 255,
-    };
+    struct statvfs stat = {.f_bsize = 4096, .f_frsize = 4096, .f_namemax = 255};
+    FS_AUTO_NODE node = {0};
+    struct base_err err;
+    enum base_code rc = fs_tree_node(fs->versions, ino, &node, &err);
+    const struct fs_version *version;
 
-    (void)ino;
+    if (rc != BASE_OK) {
+        (void)fuse_reply_err(req, fs_errno(rc));
+        return;
+    }
+    version = version_of(fs, &node);
+    if (version != NULL) {
+        const struct ptc_table *table = store_source_table(version->source);
+        uint64_t n_bytes = ptc_table_n_bytes(table);
+
+        stat.f_blocks = n_bytes / 4096 + (n_bytes % 4096 != 0);
+        stat.f_files = ptc_table_n_tensors(table);
+    }
     (void)fuse_reply_statfs(req, &stat);
 }
 
@@ -238,12 +342,13 @@ static bool xattr_get(const struct fs *fs,
                       const char *name,
                       char *ret)
 {
-    const struct ptc_table *table = store_source_table(fs->source);
+    const struct fs_version *version = version_of(fs, node);
+    const struct ptc_table *table;
 
-    if (strcmp(name, XATTR_TABLE) == 0) {
-        if (node->subtree != NULL) {
-            table = store_target_table(node->subtree->target);
-        }
+    if (strcmp(name, XATTR_TABLE) == 0 && version != NULL) {
+        table = node->subtree != NULL
+                    ? store_target_table(node->subtree->target)
+                    : store_source_table(version->source);
         (void)base_digest_format(ptc_table_digest(table), ret);
         return true;
     }
@@ -271,9 +376,9 @@ op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 {
     struct fs *fs = fs_of(req);
     char value[BASE_DIGEST_TEXT_BYTES];
-    struct fs_node node;
+    FS_AUTO_NODE node = {0};
     struct base_err err;
-    enum base_code rc = fs_tree_node(fs->tree, ino, &node, &err);
+    enum base_code rc = fs_tree_node(fs->versions, ino, &node, &err);
 
     if (rc != BASE_OK) {
         (void)fuse_reply_err(req, fs_errno(rc));
@@ -287,18 +392,18 @@ op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 {
     static const char names[] = XATTR_TABLE "\0" XATTR_LAYOUT;
+    size_t n;
     struct fs *fs = fs_of(req);
-    struct fs_node node;
+    FS_AUTO_NODE node = {0};
     struct base_err err;
-    enum base_code rc = fs_tree_node(fs->tree, ino, &node, &err);
+    enum base_code rc = fs_tree_node(fs->versions, ino, &node, &err);
 
     if (rc != BASE_OK) {
         (void)fuse_reply_err(req, fs_errno(rc));
-    } else {
-        reply_xattr(req, names,
-                    node.subtree != NULL ? sizeof(names) : sizeof(XATTR_TABLE),
-                    size);
+        return;
     }
+    n = node.subtree != NULL ? sizeof(names) : sizeof(XATTR_TABLE);
+    reply_xattr(req, names, version_of(fs, &node) != NULL ? n : 0, size);
 }
 
 /* The session's beginning. */
@@ -325,12 +430,16 @@ const struct fuse_lowlevel_ops *fs_ops(void)
     static struct fuse_lowlevel_ops ops = {
         .init = op_init,
         .lookup = op_lookup,
+        .forget = op_forget,
+        .forget_multi = op_forget_multi,
         .getattr = op_getattr,
+        .readlink = op_readlink,
         .access = op_access,
         .statfs = op_statfs,
         .getxattr = op_getxattr,
         .listxattr = op_listxattr,
         .opendir = fs_op_opendir,
+        .releasedir = fs_op_releasedir,
         .readdir = fs_op_readdir,
         .readdirplus = fs_op_readdirplus,
         .open = fs_op_open,

@@ -13,6 +13,7 @@ struct listing {
     char *bytes;
     size_t n_bytes;
     size_t max_bytes;
+    uint64_t n_lookups; /* entries that the kernel takes for a LOOKUP each */
 };
 
 static enum base_code prepared_dir(struct fs *fs,
@@ -20,14 +21,14 @@ static enum base_code prepared_dir(struct fs *fs,
                                    struct fs_node *ret,
                                    struct base_err *err)
 {
-    BASE_TRY(fs_tree_node(fs->tree, ino, ret, err));
-    return fs_tree_prepare(fs->tree, ret, err);
+    BASE_TRY(fs_tree_node(fs->versions, ino, ret, err));
+    return fs_tree_prepare(fs->versions, ret, err);
 }
 
 void fs_op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     struct fs *fs = fs_of(req);
-    struct fs_node dir = {.kind = FS_DIR};
+    FS_AUTO_NODE dir = {0};
     struct base_err err;
     enum base_code rc = prepared_dir(fs, ino, &dir, &err);
 
@@ -38,7 +39,23 @@ void fs_op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
     }
     fi->cache_readdir = fs_node_is_fixed(&dir);
     fi->keep_cache = fs_node_is_fixed(&dir);
-    (void)fuse_reply_open(req, fi);
+    fs_versions_handle_open(fs->versions, dir.version);
+    if (fuse_reply_open(req, fi) != 0) {
+        fs_versions_handle_close(fs->versions, dir.version); /* interrupted */
+    }
+}
+
+void fs_op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    struct fs *fs = fs_of(req);
+    FS_AUTO_NODE dir = {0};
+    struct base_err err;
+
+    (void)fi;
+    if (fs_tree_node(fs->versions, ino, &dir, &err) == BASE_OK) {
+        fs_versions_handle_close(fs->versions, dir.version);
+    }
+    (void)fuse_reply_err(req, 0);
 }
 
 /* Type and number of a node: all that a plain listing needs. */
@@ -46,12 +63,15 @@ static struct stat brief_of(const struct fs_node *node)
 {
     return (struct stat){
         .st_ino = node->ino,
-        .st_mode = node->kind == FS_DIR ? S_IFDIR : S_IFREG,
+        .st_mode = node->kind == FS_DIR    ? S_IFDIR
+                   : node->kind == FS_LINK ? S_IFLNK
+                                           : S_IFREG,
     };
 }
 
-/* What readdirplus says of @node.  A file whose size is not known yet gets no
- * attributes (ino 0): who wants them asks for them. */
+/* What readdirplus says of @node.  No attributes (ino 0) where the kernel may
+ * not remember them, nor for a file whose size is not known yet: who wants them
+ * asks for them. */
 static struct fuse_entry_param plus_of(const struct fs *fs,
                                        const struct fs_node *node)
 {
@@ -59,14 +79,15 @@ static struct fuse_entry_param plus_of(const struct fs *fs,
     struct base_err err;
     uint64_t n_bytes;
 
-    if (node->kind == FS_FILE && !fs_views_known_size(node, &n_bytes)) {
+    if (!fs_node_is_kept(node) ||
+        (node->kind == FS_FILE && !fs_views_known_size(node, &n_bytes))) {
         return entry;
     }
     if (fs_attr(fs, node, &entry.attr, &err) == BASE_OK) {
         entry.ino = node->ino;
         entry.generation = 1;
-        entry.attr_timeout = FS_FOREVER_S;
-        entry.entry_timeout = FS_FOREVER_S;
+        entry.attr_timeout = fs_attr_s(node);
+        entry.entry_timeout = fs_entry_s(node);
     }
     return entry;
 }
@@ -98,6 +119,7 @@ static void fill(const struct fs *fs,
                  struct listing *listing)
 {
     const struct fuse_entry_param self = {.attr = brief_of(dir)};
+    char room[FS_NAME_BYTES];
     struct fs_node child;
     struct base_str name;
     uint64_t next;
@@ -114,8 +136,8 @@ static void fill(const struct fs *fs,
         }
         position = AT_CHILDREN;
     }
-    while (fs_tree_list(fs->tree, dir, position - AT_CHILDREN, &name, &child,
-                        &next)) {
+    while (
+        fs_tree_list(dir, position - AT_CHILDREN, room, &name, &child, &next)) {
         struct fuse_entry_param entry = {.attr = brief_of(&child)};
 
         if (listing->has_attrs) {
@@ -125,6 +147,7 @@ static void fill(const struct fs *fs,
         if (!add(listing, name.ptr, &entry, position)) {
             return;
         }
+        listing->n_lookups += entry.ino != 0;
     }
 }
 
@@ -135,7 +158,7 @@ list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, bool has_attrs)
     BASE_AUTO_MEM char *bytes = malloc(size);
     struct listing listing = {
         .req = req, .has_attrs = has_attrs, .bytes = bytes, .max_bytes = size};
-    struct fs_node dir;
+    FS_AUTO_NODE dir = {0};
     struct base_err err;
     enum base_code rc = prepared_dir(fs, ino, &dir, &err);
 
@@ -147,7 +170,10 @@ list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, bool has_attrs)
         return;
     }
     fill(fs, &dir, (uint64_t)offset, &listing);
-    (void)fuse_reply_buf(req, bytes, listing.n_bytes);
+    fs_versions_hold_more(fs->versions, dir.version, listing.n_lookups);
+    if (fuse_reply_buf(req, bytes, listing.n_bytes) != 0) {
+        fs_versions_let_go(fs->versions, dir.version, listing.n_lookups);
+    }
 }
 
 void fs_op_readdir(fuse_req_t req,

@@ -47,6 +47,7 @@ static void set_class(const struct fs *fs,
 
     switch (node->kind) {
     case FS_DIR:
+    case FS_LINK:
     case FS_STATUS:
     case FS_EVENTS:
         break;
@@ -73,7 +74,8 @@ static enum base_code open_node(struct fs *fs,
     BASE_TRY(base_fault_check(BASE_FAULT_mount_open, err));
     switch (node->kind) {
     case FS_DIR:
-        return base_fail(err, BASE_BAD_ARG, "a directory");
+    case FS_LINK:
+        return base_fail(err, BASE_BAD_ARG, "no file");
     case FS_TEXT:
     case FS_OBJECT:
         break;
@@ -87,6 +89,7 @@ static enum base_code open_node(struct fs *fs,
     }
     fi->fh = (uint64_t)(uintptr_t)snapshot;
     set_class(fs, node, fi);
+    fs_versions_handle_open(fs->versions, node->version);
     fs->stats.n_open++;
     fs->stats.n_opens++;
     return BASE_OK;
@@ -100,15 +103,16 @@ static void close_node(struct fs *fs,
         fs_views_release(fs->views, node);
     }
     fs_snapshot_remove(&fs->snapshots, snapshot_of(fi));
+    fs_versions_handle_close(fs->versions, node->version);
     fs->stats.n_open--;
 }
 
 void fs_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     struct fs *fs = fs_of(req);
-    struct fs_node node;
+    FS_AUTO_NODE node = {0};
     struct base_err err;
-    enum base_code rc = fs_tree_node(fs->tree, ino, &node, &err);
+    enum base_code rc = fs_tree_node(fs->versions, ino, &node, &err);
 
     if (rc == BASE_OK && (fi->flags & O_ACCMODE) != O_RDONLY) {
         (void)fuse_reply_err(req, EROFS);
@@ -150,13 +154,13 @@ void fs_op_read(fuse_req_t req,
 {
     struct fs *fs = fs_of(req);
     struct fs_answer answer;
-    struct fs_node node;
+    FS_AUTO_NODE node = {0};
     struct base_err err;
-    enum base_code rc = fs_tree_node(fs->tree, ino, &node, &err);
+    enum base_code rc = fs_tree_node(fs->versions, ino, &node, &err);
 
     if (rc == BASE_OK) {
-        rc = fs_serve(fs, &node, snapshot_text(fi), (uint64_t)offset, size,
-                      &answer, &err);
+        rc = fs_serve(&node, snapshot_text(fi), (uint64_t)offset, size, &answer,
+                      &err);
         if (rc != BASE_OK) {
             read_failed(fs, &node, err.text);
         }
@@ -177,10 +181,10 @@ void fs_op_read(fuse_req_t req,
 void fs_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     struct fs *fs = fs_of(req);
-    struct fs_node node;
+    FS_AUTO_NODE node = {0};
     struct base_err err;
 
-    if (fs_tree_node(fs->tree, ino, &node, &err) == BASE_OK) {
+    if (fs_tree_node(fs->versions, ino, &node, &err) == BASE_OK) {
         close_node(fs, &node, fi);
     }
     (void)fuse_reply_err(req, 0);

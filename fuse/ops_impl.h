@@ -8,8 +8,19 @@
 
 #include "fuse/fs.h"
 
-/* Nothing that we show ever changes. */
+/* Nothing that we show ever changes, but for where `current` points. */
 #define FS_FOREVER_S 1e9
+
+/* How long the kernel may remember a node's name, and its attributes. */
+static inline double fs_entry_s(const struct fs_node *node)
+{
+    return fs_node_is_kept(node) ? FS_FOREVER_S : 0;
+}
+
+static inline double fs_attr_s(const struct fs_node *node)
+{
+    return node->kind == FS_LINK ? 0 : FS_FOREVER_S;
+}
 
 static inline struct fs *fs_of(fuse_req_t req)
 {
@@ -32,6 +43,9 @@ void fs_tell(struct fs *fs,
 
 /* ops_dir.c */
 void fs_op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void fs_op_releasedir(fuse_req_t req,
+                      fuse_ino_t ino,
+                      struct fuse_file_info *fi);
 void fs_op_readdir(fuse_req_t req,
                    fuse_ino_t ino,
                    size_t size,

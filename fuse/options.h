@@ -17,6 +17,7 @@ struct fs_layout_option {
 struct fs_options {
     const char *from;  /* --from, borrowed from argv; may be NULL */
     const char *table; /* --table */
+    const char *job;   /* --job: `source` is a store; NULL: a directory */
     char *source;      /* absolute, links resolved */
     char *mountpoint;  /* the same */
     bool is_foreground;

@@ -87,7 +87,7 @@ static enum base_code serve_object(struct scratch *scratch,
     return BASE_OK;
 }
 
-static enum base_code serve_file(struct fs *fs,
+static enum base_code serve_file(struct store_maps *maps,
                                  struct scratch *scratch,
                                  const struct ptc_view *view,
                                  uint64_t offset,
@@ -102,7 +102,7 @@ static enum base_code serve_file(struct fs *fs,
     scratch->gather.n_iov = 0;
     scratch->gather.n_bytes = 0;
     if (n > 0) {
-        BASE_TRY(store_gather(fs->maps, view, begin, n, scratch->bytes,
+        BASE_TRY(store_gather(maps, view, begin, n, scratch->bytes,
                               SCRATCH_BYTES, &scratch->gather, err));
     }
     /* In the page cache a short read would become zeros. */
@@ -116,8 +116,7 @@ static enum base_code serve_file(struct fs *fs,
     return BASE_OK;
 }
 
-enum base_code fs_serve(struct fs *fs,
-                        const struct fs_node *node,
+enum base_code fs_serve(const struct fs_node *node,
                         struct base_str snapshot,
                         uint64_t offset,
                         size_t n_bytes,
@@ -135,7 +134,8 @@ enum base_code fs_serve(struct fs *fs,
     BASE_TRY(base_fault_check(BASE_FAULT_mount_read, err));
     switch (node->kind) {
     case FS_DIR:
-        return base_fail(err, BASE_BAD_ARG, "a directory");
+    case FS_LINK:
+        return base_fail(err, BASE_BAD_ARG, "no file");
     case FS_TEXT:
         serve_text(scratch, node->node->text, offset, n_bytes, ret);
         return BASE_OK;
@@ -143,8 +143,8 @@ enum base_code fs_serve(struct fs *fs,
         return serve_object(scratch, node->node->object, offset, n_bytes, ret,
                             err);
     case FS_FILE:
-        return serve_file(fs, scratch, fs_views_get(node), offset, n_bytes, ret,
-                          err);
+        return serve_file(node->version->maps, scratch, fs_views_get(node),
+                          offset, n_bytes, ret, err);
     case FS_STATUS:
     case FS_EVENTS:
         serve_text(scratch, snapshot, offset, n_bytes, ret);

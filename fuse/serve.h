@@ -24,8 +24,7 @@ struct fs_answer {
  * taken when it was opened.
  * Errors: BASE_CHANGED, BASE_IO  a source file is not as it was, or unreadable
  *         BASE_NO_MEM, BASE_BAD_ARG */
-enum base_code fs_serve(struct fs *fs,
-                        const struct fs_node *node,
+enum base_code fs_serve(const struct fs_node *node,
                         struct base_str snapshot,
                         uint64_t offset,
                         size_t n_bytes,

@@ -1,5 +1,5 @@
 /* Threads: libfuse's loop runs in main's thread and makes the ones that serve.
- * One more waits for signals; it tells the loop to end and wakes main until
+ * One more waits for signals; it ends the thread that watches the store, tells the loop to end and wakes main until
  * the loop has ended, because main may be about to wait again. */
 #define FUSE_USE_VERSION 314
 
@@ -18,6 +18,7 @@
 
 #include <fuse_lowlevel.h>
 
+#include "base/file.h"
 #include "fuse/daemon.h"
 #include "fuse/ops.h"
 #include "fuse/readahead.h"
@@ -119,6 +120,7 @@ static void *watch_signals(void *ctx)
     if (fds[1].revents != 0) {
         return NULL;
     }
+    fs_watch_stop(session->fs->watch);
     do {
         fuse_session_exit(session->fuse);
         (void)pthread_kill(session->main_thread, SIGUSR1); /* it lives */
@@ -225,6 +227,35 @@ static enum base_code loop(struct session *session, struct base_err *err)
     return BASE_OK;
 }
 
+/* Make the kernel forget names of a version.  It may know none of them. */
+
+static void forget_name(void *ctx, uint64_t parent, struct base_str name)
+{
+    (void)fuse_lowlevel_notify_inval_entry(ctx, parent, name.ptr, name.len);
+}
+
+static void forget_version(void *ctx, struct fs_version *version)
+{
+    fs_tree_each_dir(version, forget_name, ctx);
+}
+
+static enum base_code watch_store(struct session *session, struct base_err *err)
+{
+    struct fs *fs = session->fs;
+    BASE_AUTO_MEM char *path = NULL;
+
+    if (fs->options->job == NULL) {
+        return BASE_OK;
+    }
+    path =
+        base_path("%s/jobs/%s/versions", fs->options->source, fs->options->job);
+    if (path == NULL) {
+        return base_fail(err, BASE_NO_MEM, "cannot watch the store");
+    }
+    return fs_watch_create(fs->versions, path, forget_version, session->fuse,
+                           &fs->watch, err);
+}
+
 /* Serve with the signal thread beside. */
 static enum base_code serve(struct session *session, struct base_err *err)
 {
@@ -248,6 +279,8 @@ static enum base_code serve(struct session *session, struct base_err *err)
 
 static void session_done(struct session *session)
 {
+    fs_watch_free(session->fs->watch);
+    session->fs->watch = NULL;
     if (session->fuse != NULL) {
         fuse_session_unmount(session->fuse); /* no-op when not mounted */
         fuse_session_destroy(session->fuse);
@@ -274,5 +307,6 @@ enum base_code fs_session_run(struct fs *fs, struct base_err *err)
     }
     BASE_TRY(session_new(&session, err));
     BASE_TRY(session_mount(&session, err));
+    BASE_TRY(watch_store(&session, err));
     return serve(&session, err);
 }

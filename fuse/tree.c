@@ -1,341 +1,128 @@
 #include "fuse/tree.h"
 
-#include <pthread.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/file.h"
-#include "ptc/preset.h"
+#include "base/num.h"
 
-enum slot {
-    SLOT_FIXED, /* indices: enum fixed */
-    SLOT_OWN,   /* the source's own layout; its root is the mount's */
-    SLOT_HF,
-    SLOT_NPY,
-    SLOT_AS, /* and on: as/SPEC, in order of making */
-    N_SLOTS = SLOT_AS + FS_AS_MAX,
+/* Nodes of the mount, indices in FS_SLOT_MOUNT. */
+enum fixed {
+    FIXED_ROOT = FS_ROOT_INO,
+    FIXED_VERSIONS,
+    FIXED_CURRENT,
+    FIXED_RETILE,
+    FIXED_STATUS,
+    FIXED_EVENTS,
+    N_FIXED,
 };
 
-enum fixed { FIXED_ROOT, FIXED_AS, FIXED_RETILE, FIXED_STATUS, FIXED_EVENTS };
+enum { VERSION_SHIFT = 40, SLOT_SHIFT = 30 };
 
-enum {
-    VERSION = 1, /* of a directory's only state */
-    VERSION_SHIFT = 40,
-    SLOT_SHIFT = 30,
-};
+_Static_assert(FS_SUBTREE_MAX_NODES <= UINT32_C(1) << SLOT_SHIFT &&
+                   FS_N_SLOTS <= 1 << (VERSION_SHIFT - SLOT_SHIFT),
+               "a node's number has room for slots and indices");
 
-struct fs_tree {
-    const struct store_source *source;
-    pthread_mutex_t lock;       /* held while a subtree is made */
-    struct store_target *whole; /* of hf/ and npy/; guarded by lock */
-    /* Set once, under the lock; immutable from then on. */
-    _Atomic(struct fs_subtree *) slots[N_SLOTS];
-};
-
-/* The names that we add to the root; they win over objects called so. */
 static const struct {
+    enum fs_kind kind;
+    const char *path;
+} fixed[N_FIXED] = {
+    [FIXED_ROOT] = {FS_DIR, "."},
+    [FIXED_VERSIONS] = {FS_DIR, "versions"},
+    [FIXED_CURRENT] = {FS_LINK, "current"},
+    [FIXED_RETILE] = {FS_DIR, ".retile"},
+    [FIXED_STATUS] = {FS_STATUS, ".retile/status"},
+    [FIXED_EVENTS] = {FS_EVENTS, ".retile/events"},
+};
+
+/* Names that we give: in the mount's root, in .retile/ and in a version's root,
+ * where they win over objects called so. */
+struct given {
     struct base_str name;
-    enum slot slot;
+    uint32_t slot;
     uint32_t idx;
-} root_names[] = {
-    {{".retile", 7}, SLOT_FIXED, FIXED_RETILE},
-    {{"as", 2}, SLOT_FIXED, FIXED_AS},
-    {{"hf", 2}, SLOT_HF, 0},
-    {{"npy", 3}, SLOT_NPY, 0},
 };
 
-enum { N_ROOT_NAMES = sizeof(root_names) / sizeof(root_names[0]) };
-
-static const struct {
-    struct base_str name;
-    enum fixed idx;
-} retile_names[] = {
-    {{"status", 6}, FIXED_STATUS},
-    {{"events", 6}, FIXED_EVENTS},
+struct given_list {
+    const struct given *items;
+    size_t n;
 };
 
-enum { N_RETILE_NAMES = sizeof(retile_names) / sizeof(retile_names[0]) };
+#define N_OF(array) (sizeof(array) / sizeof((array)[0]))
 
-/* Subtrees. */
+static const struct given version_names[] = {
+    /* The first only where a version is the mount's root. */
+    {{".retile", 7}, FS_SLOT_MOUNT, FIXED_RETILE},
+    {{"as", 2}, FS_SLOT_AS_DIR, 0},
+    {{"hf", 2}, FS_SLOT_HF, 0},
+    {{"npy", 3}, FS_SLOT_NPY, 0},
+};
 
-static void subtree_free(struct fs_subtree *subtree)
+static const struct given mount_names[] = {
+    {{".retile", 7}, FS_SLOT_MOUNT, FIXED_RETILE},
+    {{"current", 7}, FS_SLOT_MOUNT, FIXED_CURRENT},
+    {{"versions", 8}, FS_SLOT_MOUNT, FIXED_VERSIONS},
+};
+
+static const struct given retile_names[] = {
+    {{"status", 6}, FS_SLOT_MOUNT, FIXED_STATUS},
+    {{"events", 6}, FS_SLOT_MOUNT, FIXED_EVENTS},
+};
+
+static bool is_fixed(const struct fs_node *node, uint32_t idx)
 {
-    if (subtree == NULL) {
-        return;
-    }
-    free(subtree->files); /* their views are the cache's */
-    store_tree_free(subtree->tree);
-    store_target_free(subtree->own_target);
-    free(subtree->name);
-    free(subtree);
+    return node->slot == FS_SLOT_MOUNT && node->idx == idx;
 }
 
-static void subtree_free_slot(struct fs_subtree **slot)
+static bool is_version_root(const struct fs_node *node)
 {
-    subtree_free(*slot);
+    return node->slot == FS_SLOT_OWN && node->idx == 0;
 }
 
-#define AUTO_SUBTREE                                                           \
-    __attribute__((cleanup(subtree_free_slot))) struct fs_subtree *
-
-/* Make the tree over subtree->target.  *subtree is completed. */
-static enum base_code subtree_fill(struct fs_subtree *subtree,
-                                   enum store_tree_kind kind,
-                                   struct base_err *err)
+static struct given_list names_in(const struct fs_node *dir)
 {
-    const struct ptc_layout *layout = store_target_layout(subtree->target);
-    uint32_t n_nodes;
+    if (is_version_root(dir)) {
+        size_t skipped = dir->version->is_at_root ? 0 : 1;
 
-    BASE_TRY(ptc_spec_digest(ptc_layout_spec(layout), &subtree->layout, err));
-    BASE_TRY(store_tree_create(subtree->target, kind, &subtree->tree, err));
-    n_nodes = store_tree_n_nodes(subtree->tree);
-    if (n_nodes >= UINT32_C(1) << SLOT_SHIFT) {
-        return base_fail(err, BASE_LIMIT, "%s: %u files are too many",
-                         subtree->name, n_nodes);
+        return (struct given_list){version_names + skipped,
+                                   N_OF(version_names) - skipped};
     }
-    subtree->files = calloc(n_nodes, sizeof(*subtree->files));
-    if (subtree->files == NULL) {
-        return base_fail(err, BASE_NO_MEM, "cannot show %u files", n_nodes);
+    if (is_fixed(dir, FIXED_ROOT)) {
+        return (struct given_list){mount_names, N_OF(mount_names)};
     }
-    return BASE_OK;
+    if (is_fixed(dir, FIXED_RETILE)) {
+        return (struct given_list){retile_names, N_OF(retile_names)};
+    }
+    return (struct given_list){0};
 }
 
-/* @spec (taken on success) or else @target (borrowed) says what is shown. */
-static enum base_code subtree_create(const struct store_source *source,
-                                     const char *name,
-                                     struct ptc_spec **spec,
-                                     const struct store_target *target,
-                                     enum store_tree_kind kind,
-                                     struct fs_subtree **ret,
-                                     struct base_err *err)
-{
-    AUTO_SUBTREE subtree = calloc(1, sizeof(*subtree));
-
-    if (subtree == NULL || (subtree->name = strdup(name)) == NULL) {
-        return base_fail(err, BASE_NO_MEM, "cannot show %s", name);
-    }
-    subtree->target = target;
-    if (spec != NULL) {
-        BASE_TRY(store_target_open(source, spec, &subtree->own_target, err));
-        subtree->target = subtree->own_target;
-    }
-    BASE_TRY(subtree_fill(subtree, kind, err));
-    *ret = base_steal(&subtree);
-    return BASE_OK;
-}
-
-/* A copy of the source's own spec, through its canonical text. */
-static enum base_code own_spec(const struct ptc_layout *layout,
-                               struct ptc_spec **ret,
-                               struct base_err *err)
-{
-    BASE_AUTO_BUF text;
-
-    base_buf_init(&text, PTC_SPEC_MAX_BYTES);
-    BASE_TRY(ptc_spec_format(ptc_layout_spec(layout), &text, err));
-    return ptc_spec_parse(base_buf_str(&text), "layout.yaml", ret, err);
-}
-
-static enum base_code make_own(struct fs_tree *tree, struct base_err *err)
-{
-    const struct ptc_layout *layout = store_source_layout(tree->source);
-    BASE_AUTO(ptc_spec) spec = NULL;
-    struct fs_subtree *subtree = NULL;
-
-    if (layout == NULL) {
-        return BASE_OK; /* pieces without a layout: only hf/, npy/, as/ */
-    }
-    BASE_TRY(own_spec(layout, &spec, err));
-    BASE_TRY(subtree_create(tree->source, "", &spec, NULL, STORE_TREE_RANKS,
-                            &subtree, err));
-    tree->slots[SLOT_OWN] = subtree;
-    return BASE_OK;
-}
-
-/* hf/ or npy/.  Lock held. */
-static enum base_code
-make_whole(struct fs_tree *tree, enum slot slot, struct base_err *err)
-{
-    BASE_AUTO(ptc_spec) spec = NULL;
-    struct fs_subtree *subtree = NULL;
-
-    if (tree->whole == NULL) {
-        BASE_TRY(ptc_spec_whole(&spec, err));
-        BASE_TRY(store_target_open(tree->source, &spec, &tree->whole, err));
-    }
-    BASE_TRY(subtree_create(
-        tree->source, slot == SLOT_HF ? "hf" : "npy", NULL, tree->whole,
-        slot == SLOT_HF ? STORE_TREE_HF : STORE_TREE_NPY, &subtree, err));
-    tree->slots[slot] = subtree;
-    return BASE_OK;
-}
-
-static void unlock(pthread_mutex_t **lock)
-{
-    (void)pthread_mutex_unlock(*lock);
-}
-
-/* Hold a lock until the end of the scope. */
-#define LOCKED(mutex)                                                          \
-    __attribute__((cleanup(unlock))) pthread_mutex_t *locked_ = (mutex);       \
-    (void)pthread_mutex_lock(locked_)
-
-enum base_code
-fs_tree_prepare(struct fs_tree *tree, struct fs_node *dir, struct base_err *err)
-{
-    if (dir->subtree == NULL &&
-        (dir->slot == SLOT_HF || dir->slot == SLOT_NPY)) {
-        LOCKED(&tree->lock);
-        if (tree->slots[dir->slot] == NULL) {
-            BASE_TRY(make_whole(tree, (enum slot)dir->slot, err));
-        }
-    }
-    if (dir->slot != SLOT_FIXED) {
-        dir->subtree = tree->slots[dir->slot];
-        if (dir->subtree != NULL) {
-            dir->node = store_tree_node(dir->subtree->tree, dir->idx);
-        }
-    }
-    return BASE_OK;
-}
-
-enum base_code fs_tree_create(const struct store_source *source,
-                              struct fs_tree **ret,
-                              struct base_err *err)
-{
-    BASE_AUTO(fs_tree) tree = calloc(1, sizeof(*tree));
-
-    if (tree == NULL) {
-        return base_fail(err, BASE_NO_MEM, "cannot make the tree of files");
-    }
-    tree->source = source;
-    (void)pthread_mutex_init(&tree->lock, NULL); /* never fails here */
-    BASE_TRY(make_own(tree, err));
-    *ret = base_steal(&tree);
-    return BASE_OK;
-}
-
-void fs_tree_free(struct fs_tree *tree)
+static const struct given *find_given(struct given_list list,
+                                      struct base_str name)
 {
     size_t i;
 
-    if (tree == NULL) {
-        return;
-    }
-    for (i = 0; i < N_SLOTS; i++) {
-        subtree_free(tree->slots[i]);
-    }
-    store_target_free(tree->whole);
-    (void)pthread_mutex_destroy(&tree->lock);
-    free(tree);
-}
-
-/* as/. */
-
-static uint32_t find_as(struct fs_tree *tree, struct base_str name)
-{
-    uint32_t slot;
-
-    for (slot = SLOT_AS; slot < N_SLOTS; slot++) {
-        const struct fs_subtree *subtree = tree->slots[slot];
-
-        if (subtree == NULL) {
-            break;
-        }
-        if (base_str_eq(base_str_of(subtree->name + strlen("as/")), name)) {
-            return slot;
+    for (i = 0; i < list.n; i++) {
+        if (base_str_eq(list.items[i].name, name)) {
+            return &list.items[i];
         }
     }
-    return slot; /* the first free one, or N_SLOTS */
-}
-
-/* Lock held; @slot is free. */
-static enum base_code make_as(struct fs_tree *tree,
-                              uint32_t slot,
-                              struct base_str name,
-                              const char *text,
-                              struct base_err *err)
-{
-    BASE_AUTO(ptc_spec) spec = NULL;
-    BASE_AUTO_MEM char *path = base_path("as/%.*s", BASE_STR_FMT(name));
-    struct fs_subtree *subtree = NULL;
-    bool is_hf = false;
-
-    if (slot == N_SLOTS) {
-        return base_fail(err, BASE_LIMIT,
-                         "%d layouts are shown already, none is forgotten "
-                         "before the mount ends",
-                         FS_AS_MAX);
-    }
-    if (path == NULL) {
-        return base_fail(err, BASE_NO_MEM, "cannot show a layout");
-    }
-    BASE_TRY(store_spec_open(text, store_source_path(tree->source),
-                             store_source_table(tree->source), &spec, &is_hf,
-                             err));
-    BASE_TRY(subtree_create(tree->source, path, &spec, NULL,
-                            is_hf ? STORE_TREE_HF : STORE_TREE_RANKS, &subtree,
-                            err));
-    tree->slots[slot] = subtree;
-    return BASE_OK;
-}
-
-enum base_code fs_tree_add_layout(struct fs_tree *tree,
-                                  struct base_str name,
-                                  const char *text,
-                                  struct base_err *err)
-{
-    uint32_t slot;
-    LOCKED(&tree->lock);
-
-    if (name.len == 0 || name.len > 255 || name.ptr[0] == '.' ||
-        memchr(name.ptr, '/', name.len) != NULL) {
-        return base_fail(err, BASE_BAD_ARG, "layout name \"%.*s\"",
-                         BASE_STR_FMT(name));
-    }
-    slot = find_as(tree, name);
-    if (slot < N_SLOTS && tree->slots[slot] != NULL) {
-        return base_fail(err, BASE_BAD_ARG, "layout %.*s is given twice",
-                         BASE_STR_FMT(name));
-    }
-    return make_as(tree, slot, name, text, err);
+    return NULL;
 }
 
 /* Nodes. */
 
-static uint64_t ino_of(uint32_t slot, uint32_t idx)
+static uint64_t ino_of(uint64_t number, uint32_t slot, uint32_t idx)
 {
-    if (slot == SLOT_FIXED && idx == FIXED_ROOT) {
-        return FS_ROOT_INO;
-    }
-    return (uint64_t)VERSION << VERSION_SHIFT | (uint64_t)slot << SLOT_SHIFT |
-           idx;
-}
-
-static struct fs_node root_node(struct fs_tree *tree)
-{
-    struct fs_node node = {.ino = FS_ROOT_INO, .kind = FS_DIR};
-
-    node.slot = SLOT_OWN;
-    node.subtree = tree->slots[SLOT_OWN];
-    if (node.subtree != NULL) {
-        node.node = store_tree_node(node.subtree->tree, 0);
-    }
-    return node;
+    return number << VERSION_SHIFT | (uint64_t)slot << SLOT_SHIFT | idx;
 }
 
 static struct fs_node fixed_node(uint32_t idx)
 {
-    static const enum fs_kind kinds[] = {
-        [FIXED_ROOT] = FS_DIR,      [FIXED_AS] = FS_DIR,
-        [FIXED_RETILE] = FS_DIR,    [FIXED_STATUS] = FS_STATUS,
-        [FIXED_EVENTS] = FS_EVENTS,
-    };
-
     return (struct fs_node){
-        .ino = ino_of(SLOT_FIXED, idx),
-        .kind = kinds[idx],
-        .slot = SLOT_FIXED,
+        .ino = ino_of(0, FS_SLOT_MOUNT, idx),
+        .kind = fixed[idx].kind,
+        .slot = FS_SLOT_MOUNT,
         .idx = idx,
     };
 }
@@ -355,155 +142,226 @@ static enum fs_kind kind_of(const struct store_node *node)
     abort(); /* not a kind */
 }
 
+/* Fill in what is known once the subtree of the node's slot is made. */
+static void set_subtree(struct fs_node *node)
+{
+    node->subtree = node->version->slots[node->slot];
+    if (node->subtree != NULL) {
+        node->node = store_tree_node(node->subtree->tree, node->idx);
+        node->kind = kind_of(node->node);
+    }
+}
+
 /* @slot may be one whose subtree is not made yet: then @idx is 0. */
 static struct fs_node
-slot_node(struct fs_tree *tree, uint32_t slot, uint32_t idx)
+version_node(struct fs_version *version, uint32_t slot, uint32_t idx)
 {
     struct fs_node node = {
-        .ino = ino_of(slot, idx), .kind = FS_DIR, .slot = slot, .idx = idx};
+        .ino = ino_of(version->number, slot, idx),
+        .kind = FS_DIR,
+        .slot = slot,
+        .idx = idx,
+        .version = version,
+    };
 
-    node.subtree = tree->slots[slot];
-    if (node.subtree != NULL) {
-        node.node = store_tree_node(node.subtree->tree, idx);
-        node.kind = kind_of(node.node);
+    if (version->is_at_root && is_version_root(&node)) {
+        node.ino = FS_ROOT_INO;
     }
+    set_subtree(&node);
     return node;
 }
 
-enum base_code fs_tree_node(struct fs_tree *tree,
+static struct fs_node given_node(const struct fs_node *dir,
+                                 const struct given *given)
+{
+    return given->slot == FS_SLOT_MOUNT
+               ? fixed_node(given->idx)
+               : version_node(dir->version, given->slot, given->idx);
+}
+
+void fs_node_done(struct fs_node *node)
+{
+    if (node->holder != NULL) {
+        fs_versions_let_go(node->holder, node->version, 1);
+    }
+    free(node->numbers);
+    *node = (struct fs_node){0};
+}
+
+static bool has_node(struct fs_version *version, uint32_t slot, uint32_t idx)
+{
+    const struct fs_subtree *subtree = version->slots[slot];
+
+    return subtree == NULL ? idx == 0 && slot < FS_SLOT_AS
+                           : idx < store_tree_n_nodes(subtree->tree);
+}
+
+enum base_code fs_tree_node(struct fs_versions *versions,
                             uint64_t ino,
                             struct fs_node *ret,
                             struct base_err *err)
 {
+    const uint64_t number = ino >> VERSION_SHIFT;
     const uint64_t index = ino & ((UINT64_C(1) << VERSION_SHIFT) - 1);
-    const uint64_t slot = index >> SLOT_SHIFT;
+    const uint32_t slot = (uint32_t)(index >> SLOT_SHIFT);
     const uint32_t idx = (uint32_t)(index & ((UINT32_C(1) << SLOT_SHIFT) - 1));
-    const struct fs_subtree *subtree;
+    struct fs_version *version;
 
-    if (ino == FS_ROOT_INO) {
-        *ret = root_node(tree);
+    if (ino == FS_ROOT_INO && fs_versions_root(versions) != NULL) {
+        *ret = version_node(fs_versions_root(versions), FS_SLOT_OWN, 0);
         return BASE_OK;
     }
-    if (ino >> VERSION_SHIFT == VERSION && slot == SLOT_FIXED &&
-        idx != FIXED_ROOT && idx <= FIXED_EVENTS) {
+    if (number == 0 && slot == FS_SLOT_MOUNT && idx >= FIXED_ROOT &&
+        idx < N_FIXED) {
         *ret = fixed_node(idx);
         return BASE_OK;
     }
-    if (ino >> VERSION_SHIFT == VERSION && slot != SLOT_FIXED &&
-        slot < N_SLOTS) {
-        subtree = tree->slots[slot];
-        if (subtree == NULL ? idx == 0 && slot < SLOT_AS
-                            : idx < store_tree_n_nodes(subtree->tree)) {
-            *ret = slot_node(tree, (uint32_t)slot, idx);
-            return BASE_OK;
-        }
+    version = fs_versions_hold(versions, number);
+    if (version != NULL && slot != FS_SLOT_MOUNT && slot < FS_N_SLOTS &&
+        has_node(version, slot, idx)) {
+        *ret = version_node(version, slot, idx);
+        ret->holder = versions;
+        return BASE_OK;
     }
+    fs_versions_let_go(versions, version, 1);
     return base_fail(err, BASE_NOT_FOUND, "no node %llx",
                      (unsigned long long)ino);
 }
 
 bool fs_node_is_as(const struct fs_node *node)
 {
-    return node->slot == SLOT_FIXED && node->idx == FIXED_AS;
+    return node->slot == FS_SLOT_AS_DIR;
 }
 
 bool fs_node_is_fixed(const struct fs_node *node)
 {
-    return !fs_node_is_as(node);
+    return !fs_node_is_as(node) && !is_fixed(node, FIXED_VERSIONS);
+}
+
+bool fs_node_is_kept(const struct fs_node *node)
+{
+    return node->slot == FS_SLOT_MOUNT
+               ? node->idx != FIXED_CURRENT && node->idx != FIXED_VERSIONS
+               : node->version != NULL && node->version->is_at_root;
+}
+
+enum base_code fs_tree_prepare(struct fs_versions *versions,
+                               struct fs_node *dir,
+                               struct base_err *err)
+{
+    if (is_fixed(dir, FIXED_VERSIONS) && dir->numbers == NULL) {
+        return fs_versions_list(versions, &dir->numbers, &dir->n_numbers, err);
+    }
+    if (dir->version != NULL && dir->subtree == NULL) {
+        BASE_TRY(fs_version_prepare(dir->version, dir->slot, err));
+        set_subtree(dir);
+    }
+    return BASE_OK;
 }
 
 /* Looking up. */
 
-static enum base_code child_as(struct fs_tree *tree,
-                               struct base_str name,
-                               struct fs_node *ret,
-                               struct base_err *err)
+static enum base_code child_versions(struct fs_versions *versions,
+                                     struct base_str name,
+                                     struct fs_node *ret,
+                                     struct base_err *err)
 {
-    uint32_t slot = find_as(tree, name);
+    struct fs_version *version;
+    uint64_t number;
 
-    if (slot == N_SLOTS || tree->slots[slot] == NULL) {
-        LOCKED(&tree->lock);
-        slot = find_as(tree, name);
-        if (slot == N_SLOTS || tree->slots[slot] == NULL) {
-            /* Only short forms: a name never opens a file of ours. */
-            if (memchr(name.ptr, ':', name.len) == NULL ||
-                !ptc_preset_is_short_form(name)) {
-                return base_fail(err, BASE_NOT_FOUND,
-                                 "\"%.*s\" is neither a short form "
-                                 "(PRESET:tp=2,...) nor a name given by "
-                                 "-o layout=NAME:FILE",
-                                 BASE_STR_FMT(name));
-            }
-            BASE_TRY(make_as(tree, slot, name, name.ptr, err));
-        }
+    if (name.len == 0 || name.ptr[0] == '0' || !base_parse_u64(name, &number)) {
+        return base_fail(err, BASE_NOT_FOUND, "\"%.*s\" is no version",
+                         BASE_STR_FMT(name));
     }
-    *ret = slot_node(tree, slot, 0);
+    BASE_TRY(fs_versions_open(versions, number, &version, err));
+    *ret = version_node(version, FS_SLOT_OWN, 0);
+    ret->holder = versions;
     return BASE_OK;
 }
 
-static bool
-child_root(struct fs_tree *tree, struct base_str name, struct fs_node *ret)
+/* A child of a directory of @dir's version; *ret holds nothing yet. */
+static enum base_code child_in_version(const struct fs_node *dir,
+                                       struct base_str name,
+                                       struct fs_node *ret,
+                                       struct base_err *err)
 {
-    size_t i;
-
-    for (i = 0; i < N_ROOT_NAMES; i++) {
-        if (base_str_eq(root_names[i].name, name)) {
-            *ret = root_names[i].slot == SLOT_FIXED
-                       ? fixed_node(root_names[i].idx)
-                       : slot_node(tree, root_names[i].slot, 0);
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool child_retile(struct base_str name, struct fs_node *ret)
-{
-    size_t i;
-
-    for (i = 0; i < N_RETILE_NAMES; i++) {
-        if (base_str_eq(retile_names[i].name, name)) {
-            *ret = fixed_node(retile_names[i].idx);
-            return true;
-        }
-    }
-    return false;
-}
-
-enum base_code fs_tree_child(struct fs_tree *tree,
-                             const struct fs_node *dir,
-                             struct base_str name,
-                             struct fs_node *ret,
-                             struct base_err *err)
-{
-    struct fs_node prepared = *dir;
+    const struct fs_subtree *subtree;
     uint32_t idx = PTC_NONE;
+    uint32_t slot;
 
     if (fs_node_is_as(dir)) {
-        return child_as(tree, name, ret, err);
-    }
-    if (dir->ino == FS_ROOT_INO && child_root(tree, name, ret)) {
+        BASE_TRY(fs_version_find_as(dir->version, name, &slot, err));
+        *ret = version_node(dir->version, slot, 0);
         return BASE_OK;
     }
-    if (dir->slot == SLOT_FIXED && dir->idx == FIXED_RETILE &&
-        child_retile(name, ret)) {
-        return BASE_OK;
-    }
-    BASE_TRY(fs_tree_prepare(tree, &prepared, err));
-    if (prepared.subtree != NULL && prepared.kind == FS_DIR) {
-        idx = store_tree_child(prepared.subtree->tree, dir->idx, name);
+    BASE_TRY(fs_version_prepare(dir->version, dir->slot, err));
+    subtree = dir->version->slots[dir->slot];
+    if (subtree != NULL && dir->kind == FS_DIR) {
+        idx = store_tree_child(subtree->tree, dir->idx, name);
     }
     if (idx == PTC_NONE) {
         return base_fail(err, BASE_NOT_FOUND, "no file \"%.*s\"",
                          BASE_STR_FMT(name));
     }
-    *ret = slot_node(tree, dir->slot, idx);
+    *ret = version_node(dir->version, dir->slot, idx);
+    return BASE_OK;
+}
+
+enum base_code fs_tree_child(struct fs_versions *versions,
+                             const struct fs_node *dir,
+                             struct base_str name,
+                             struct fs_node *ret,
+                             struct base_err *err)
+{
+    const struct given *given = find_given(names_in(dir), name);
+
+    if (is_fixed(dir, FIXED_VERSIONS)) {
+        return child_versions(versions, name, ret, err);
+    }
+    if (given != NULL) {
+        *ret = given_node(dir, given);
+    } else if (dir->version != NULL) {
+        BASE_TRY(child_in_version(dir, name, ret, err));
+    } else {
+        return base_fail(err, BASE_NOT_FOUND, "no file \"%.*s\"",
+                         BASE_STR_FMT(name));
+    }
+    fs_versions_hold_more(versions, ret->version, 1);
+    ret->holder = versions;
     return BASE_OK;
 }
 
 /* Listing. */
 
-static bool list_as(struct fs_tree *tree,
+/* Positions are numbers, so that versions that come and go while the directory
+ * is read move none of the others. */
+static bool list_versions(const struct fs_node *dir,
+                          uint64_t position,
+                          char room[FS_NAME_BYTES],
+                          struct base_str *ret_name,
+                          struct fs_node *ret,
+                          uint64_t *ret_next)
+{
+    size_t i = 0;
+
+    while (i < dir->n_numbers && dir->numbers[i] < position) {
+        i++;
+    }
+    if (i == dir->n_numbers || dir->numbers[i] > FS_MAX_VERSION) {
+        return false;
+    }
+    (void)snprintf(room, FS_NAME_BYTES, "%" PRIu64, dir->numbers[i]);
+    *ret_name = base_str_of(room);
+    *ret = (struct fs_node){
+        .ino = ino_of(dir->numbers[i], FS_SLOT_OWN, 0),
+        .kind = FS_DIR,
+        .slot = FS_SLOT_OWN,
+    };
+    *ret_next = dir->numbers[i] + 1;
+    return true;
+}
+
+static bool list_as(struct fs_version *version,
                     uint64_t position,
                     struct base_str *ret_name,
                     struct fs_node *ret)
@@ -511,16 +369,15 @@ static bool list_as(struct fs_tree *tree,
     const struct fs_subtree *subtree;
 
     if (position >= FS_AS_MAX ||
-        (subtree = tree->slots[SLOT_AS + position]) == NULL) {
+        (subtree = version->slots[FS_SLOT_AS + position]) == NULL) {
         return false;
     }
-    *ret_name = base_str_of(subtree->name + strlen("as/"));
-    *ret = slot_node(tree, SLOT_AS + (uint32_t)position, 0);
+    *ret_name = fs_as_name(subtree);
+    *ret = version_node(version, FS_SLOT_AS + (uint32_t)position, 0);
     return true;
 }
 
-static bool list_store(struct fs_tree *tree,
-                       const struct fs_node *dir,
+static bool list_store(const struct fs_node *dir,
                        uint64_t position,
                        struct base_str *ret_name,
                        struct fs_node *ret)
@@ -532,60 +389,98 @@ static bool list_store(struct fs_tree *tree,
         return false;
     }
     idx = dir->node->child_begin + (uint32_t)position;
-    *ret = slot_node(tree, dir->slot, idx);
+    *ret = version_node(dir->version, dir->slot, idx);
     *ret_name = ret->node->name;
     return true;
 }
 
-static bool list_root(struct fs_tree *tree,
-                      const struct fs_node *dir,
-                      uint64_t position,
-                      struct base_str *ret_name,
-                      struct fs_node *ret,
-                      uint64_t *ret_next)
+bool fs_tree_list(const struct fs_node *dir,
+                  uint64_t position,
+                  char room[FS_NAME_BYTES],
+                  struct base_str *ret_name,
+                  struct fs_node *ret,
+                  uint64_t *ret_next)
 {
-    struct fs_node hidden;
+    const struct given_list given = names_in(dir);
 
-    for (; position < N_ROOT_NAMES; position++) {
-        *ret_name = root_names[position].name;
-        *ret_next = position + 1;
-        return child_root(tree, *ret_name, ret);
+    if (is_fixed(dir, FIXED_VERSIONS)) {
+        return list_versions(dir, position, room, ret_name, ret, ret_next);
     }
-    while (list_store(tree, dir, position - N_ROOT_NAMES, ret_name, ret)) {
-        position++;
-        if (!child_root(tree, *ret_name, &hidden)) {
-            *ret_next = position;
+    *ret_next = position + 1;
+    if (fs_node_is_as(dir)) {
+        return list_as(dir->version, position, ret_name, ret);
+    }
+    if (position < given.n) {
+        *ret_name = given.items[position].name;
+        *ret = given_node(dir, &given.items[position]);
+        return true;
+    }
+    for (; list_store(dir, position - given.n, ret_name, ret); position++) {
+        if (find_given(given, *ret_name) == NULL) {
+            *ret_next = position + 1;
             return true;
         }
     }
     return false;
 }
 
-bool fs_tree_list(struct fs_tree *tree,
-                  const struct fs_node *dir,
-                  uint64_t position,
-                  struct base_str *ret_name,
-                  struct fs_node *ret,
-                  uint64_t *ret_next)
+static void
+each_dir_in(struct fs_version *version, uint32_t slot, fs_name_fn fn, void *ctx)
 {
-    if (dir->ino == FS_ROOT_INO) {
-        return list_root(tree, dir, position, ret_name, ret, ret_next);
+    const struct fs_subtree *subtree = version->slots[slot];
+    uint32_t n = subtree != NULL ? store_tree_n_nodes(subtree->tree) : 0;
+    uint32_t i;
+
+    if (subtree != NULL && slot >= FS_SLOT_AS) {
+        fn(ctx, ino_of(version->number, FS_SLOT_AS_DIR, 0),
+           fs_as_name(subtree));
     }
-    *ret_next = position + 1;
-    if (fs_node_is_as(dir)) {
-        return list_as(tree, position, ret_name, ret);
-    }
-    if (dir->slot == SLOT_FIXED) {
-        if (dir->idx != FIXED_RETILE || position >= N_RETILE_NAMES) {
-            return false;
+    for (i = 1; i < n; i++) {
+        const struct store_node *node = store_tree_node(subtree->tree, i);
+
+        if (node->kind == STORE_NODE_DIR) {
+            fn(ctx, ino_of(version->number, slot, node->parent), node->name);
         }
-        *ret_name = retile_names[position].name;
-        return child_retile(*ret_name, ret);
     }
-    return list_store(tree, dir, position, ret_name, ret);
 }
 
-/* Paths. */
+void fs_tree_each_dir(struct fs_version *version, fs_name_fn fn, void *ctx)
+{
+    const uint64_t root = ino_of(version->number, FS_SLOT_OWN, 0);
+    char name[FS_NAME_BYTES];
+    uint32_t slot;
+    size_t i;
+
+    (void)snprintf(name, sizeof(name), "%" PRIu64, version->number);
+    fn(ctx, ino_of(0, FS_SLOT_MOUNT, FIXED_VERSIONS), base_str_of(name));
+    for (i = 0; i < N_OF(version_names); i++) {
+        fn(ctx, root, version_names[i].name);
+    }
+    for (slot = FS_SLOT_OWN; slot < FS_N_SLOTS; slot++) {
+        each_dir_in(version, slot, fn, ctx);
+    }
+}
+
+/* Texts. */
+
+enum base_code fs_node_target(const struct fs_versions *versions,
+                              char ret[FS_TARGET_BYTES],
+                              struct base_err *err)
+{
+    uint64_t number;
+
+    BASE_TRY(fs_versions_current(versions, &number, err));
+    (void)snprintf(ret, FS_TARGET_BYTES, "versions/%" PRIu64, number);
+    return BASE_OK;
+}
+
+static void add_name(struct base_buf *buf, struct base_str name)
+{
+    if (buf->len > 0 && name.len > 0) {
+        (void)base_buf_addf(buf, "/");
+    }
+    (void)base_buf_add_str(buf, name);
+}
 
 static void
 path_of(const struct fs_subtree *subtree, uint32_t idx, struct base_buf *buf)
@@ -593,41 +488,38 @@ path_of(const struct fs_subtree *subtree, uint32_t idx, struct base_buf *buf)
     const struct store_node *node = store_tree_node(subtree->tree, idx);
 
     if (idx == 0) {
-        (void)base_buf_addf(buf, "%s", subtree->name);
+        add_name(buf, base_str_of(subtree->name));
         return;
     }
     path_of(subtree, node->parent, buf); /* at most 3 deep */
-    if (buf->len > 0) {
-        (void)base_buf_addf(buf, "/");
-    }
-    (void)base_buf_add_str(buf, node->name);
+    add_name(buf, node->name);
 }
 
 void fs_node_path(const struct fs_node *node, struct base_buf *buf)
 {
-    static const char *const fixed[] = {".", "as", ".retile", ".retile/status",
-                                        ".retile/events"};
+    static const char *const unmade[] = {
+        [FS_SLOT_OWN] = "",
+        [FS_SLOT_HF] = "hf",
+        [FS_SLOT_NPY] = "npy",
+        [FS_SLOT_AS_DIR] = "as",
+    };
 
+    if (node->slot == FS_SLOT_MOUNT) {
+        (void)base_buf_addf(
+            buf, "%s",
+            node->idx < N_FIXED && node->idx > 0 ? fixed[node->idx].path : ".");
+        return;
+    }
     if (node->ino == FS_ROOT_INO) {
         (void)base_buf_addf(buf, ".");
-    } else if (node->slot == SLOT_FIXED) {
-        (void)base_buf_addf(buf, "%s", fixed[node->idx]);
-    } else if (node->subtree == NULL) {
-        (void)base_buf_addf(buf, "%s", node->slot == SLOT_HF ? "hf" : "npy");
-    } else {
-        path_of(node->subtree, node->idx, buf);
+        return;
     }
-}
-
-void fs_tree_each(struct fs_tree *tree, fs_subtree_fn fn, void *ctx)
-{
-    size_t i;
-
-    for (i = 0; i < N_SLOTS; i++) {
-        const struct fs_subtree *subtree = tree->slots[i];
-
-        if (subtree != NULL) {
-            fn(ctx, subtree);
-        }
+    if (node->version != NULL && !node->version->is_at_root) {
+        (void)base_buf_addf(buf, "versions/%" PRIu64, node->version->number);
+    }
+    if (node->subtree != NULL) {
+        path_of(node->subtree, node->idx, buf);
+    } else if (node->slot < N_OF(unmade)) {
+        add_name(buf, base_str_of(unmade[node->slot]));
     }
 }

@@ -1,28 +1,29 @@
-/* The nodes of a mount: fixed ones, and the trees of the layouts shown.
+/* The nodes of a mount: a few fixed ones, and the trees of versions' layouts.
  *
- *   /               the source's own layout: layout.yaml, NAME, ranks/
+ *   a version:
+ *   /               its own layout: layout.yaml, NAME, ranks/
  *   /hf /npy        every group whole; each tensor            (made when used)
  *   /as/SPEC        any layout                                (made when named)
+ *
+ *   a mounted directory: its version at the root, and
  *   /.retile        status, events
  *
- * A node's number is version << 40 | subtree << 30 | index: nothing need be
- * remembered to answer for it, and it never changes its meaning.  A mounted
- * directory has one version, 1; the root is FUSE's 1.  Subtrees are made when
- * first needed and stay until the mount ends; there are at most FS_AS_MAX
- * below as/.
+ *   a mounted job of a store:
+ *   /versions/7     a version
+ *   /current        a link to the highest one
+ *   /.retile        status, events
  *
- * Any thread.  Subtrees are immutable once published (an atomic pointer). */
+ * A node's number is version << 40 | slot << 30 | index; it never changes its
+ * meaning.  What belongs to no version has version 0; the root is FUSE's 1.
+ *
+ * Any thread. */
 #ifndef FUSE_TREE_H
 #define FUSE_TREE_H
 
-#include <stdatomic.h>
 #include <stdint.h>
 
-#include "base/hash.h"
-#include "store/source.h"
-#include "store/target.h"
+#include "fuse/versions.h"
 
-#define FS_AS_MAX   256
 #define FS_ROOT_INO 1
 
 enum fs_kind {
@@ -30,30 +31,9 @@ enum fs_kind {
     FS_TEXT,   /* node->text */
     FS_OBJECT, /* node->object */
     FS_FILE,   /* tensors; see fuse/view_cache.h */
+    FS_LINK,   /* current; see fs_node_target */
     FS_STATUS, /* .retile/status */
     FS_EVENTS, /* .retile/events */
-};
-
-struct ptc_view;
-
-/* What fuse/view_cache.c knows of one file. */
-struct fs_file {
-    atomic_uint_fast64_t size_plus_1; /* 0: not known yet */
-    /* Changed under the cache's lock; stays as it is while n_users > 0. */
-    _Atomic(const struct ptc_view *) view;
-    uint32_t n_users; /* guarded by the cache's lock, as all below */
-    bool is_building;
-    struct fs_file *older; /* among the unused ones that have a view */
-    struct fs_file *newer;
-};
-
-struct fs_subtree {
-    char *name;                      /* "", "hf", "npy", "as/SPEC" */
-    struct store_target *own_target; /* NULL: the tree's */
-    const struct store_target *target;
-    struct store_tree *tree;
-    struct base_digest layout; /* of the canonical spec */
-    struct fs_file *files;     /* one per node of the tree */
 };
 
 struct fs_node {
@@ -61,67 +41,73 @@ struct fs_node {
     enum fs_kind kind;
     uint32_t slot;                    /* which subtree */
     uint32_t idx;                     /* in it */
+    struct fs_versions *holder;       /* of the version; NULL: not held */
+    struct fs_version *version;       /* NULL: of none, or not opened */
     const struct fs_subtree *subtree; /* NULL: fixed, or not made yet */
     const struct store_node *node;    /* NULL with it */
+    uint64_t *numbers;                /* of versions/, once prepared; owned */
+    size_t n_numbers;
 };
 
-struct fs_tree;
-void fs_tree_free(struct fs_tree *tree);
-BASE_AUTO_DEFINE(fs_tree);
+/* Gives up what the node holds.  A zeroed node is fine. */
+void fs_node_done(struct fs_node *node);
+#define FS_AUTO_NODE __attribute__((cleanup(fs_node_done))) struct fs_node
 
-/* Borrows @source; makes the root's subtree. */
-enum base_code fs_tree_create(const struct store_source *source,
-                              struct fs_tree **ret,
-                              struct base_err *err) BASE_MUST_CHECK;
-
-/* Show the spec @text (a YAML file, a short form) as as/@name.  For start-up;
- * a lookup of as/SHORTFORM does the same by itself.
- * Errors: BASE_BAD_ARG (the name), those of the spec and the layout,
- *         BASE_LIMIT  there are FS_AS_MAX already */
-enum base_code fs_tree_add_layout(struct fs_tree *tree,
-                                  struct base_str name,
-                                  const char *text,
-                                  struct base_err *err) BASE_MUST_CHECK;
-
-/* The node with that number.  Errors: BASE_NOT_FOUND */
-enum base_code fs_tree_node(struct fs_tree *tree,
+/* The node with that number; it holds its version until fs_node_done.
+ * Errors: BASE_NOT_FOUND */
+enum base_code fs_tree_node(struct fs_versions *versions,
                             uint64_t ino,
                             struct fs_node *ret,
                             struct base_err *err) BASE_MUST_CHECK;
 
-/* The child of @dir with that name.  Errors: BASE_NOT_FOUND; in as/ also what
- * is wrong with a spec, and everywhere what prevents a subtree's making. */
-enum base_code fs_tree_child(struct fs_tree *tree,
+/* The child of @dir with that name, which holds its version, too; a version is
+ * opened when it is not.  Errors: BASE_NOT_FOUND; in as/ also what is wrong
+ * with a spec, and everywhere what prevents a version's or subtree's making. */
+enum base_code fs_tree_child(struct fs_versions *versions,
                              const struct fs_node *dir,
                              struct base_str name,
                              struct fs_node *ret,
                              struct base_err *err) BASE_MUST_CHECK;
 
-/* The first child of @dir at or after @position (from 0).  *ret_next is where
- * to go on; false when there is none.  @dir must be prepared. */
-bool fs_tree_list(struct fs_tree *tree,
-                  const struct fs_node *dir,
+/* Make @dir ready to be listed: the subtree that it is the root of is made,
+ * the store is asked for its versions. */
+enum base_code fs_tree_prepare(struct fs_versions *versions,
+                               struct fs_node *dir,
+                               struct base_err *err) BASE_MUST_CHECK;
+
+#define FS_NAME_BYTES 24 /* a name that is made here: a version's number */
+
+/* The first child of @dir (prepared) at or after @position (from 0).  *ret_next
+ * is where to go on; false when there is none.  *ret holds nothing: it is as
+ * good as @dir.  *ret_name may point into @room. */
+bool fs_tree_list(const struct fs_node *dir,
                   uint64_t position,
+                  char room[FS_NAME_BYTES],
                   struct base_str *ret_name,
                   struct fs_node *ret,
                   uint64_t *ret_next);
 
-/* Make the subtree that @dir is the root of, when it is not there yet; fills
- * in dir->subtree. */
-enum base_code fs_tree_prepare(struct fs_tree *tree,
-                               struct fs_node *dir,
-                               struct base_err *err) BASE_MUST_CHECK;
+/* Where a FS_LINK points to, now. */
+#define FS_TARGET_BYTES (sizeof("versions/") + FS_NAME_BYTES)
+enum base_code fs_node_target(const struct fs_versions *versions,
+                              char ret[FS_TARGET_BYTES],
+                              struct base_err *err) BASE_MUST_CHECK;
 
-/* Is the list of names in @dir the same for ever?  (Not in as/.) */
+/* Are names in @dir, and what they mean, the same for ever?  Not in as/ and
+ * versions/. */
 bool fs_node_is_fixed(const struct fs_node *node);
-/* Is @node the directory as/? */
+/* May the kernel remember the name of this node, and of what is not in it?
+ * Not in a version that may be closed, nor `current`. */
+bool fs_node_is_kept(const struct fs_node *node);
+/* Is @node a directory as/? */
 bool fs_node_is_as(const struct fs_node *node);
+
+/* Visit the directories of @version, a store's: the number of each one's
+ * parent, and its name there. */
+typedef void (*fs_name_fn)(void *ctx, uint64_t parent, struct base_str name);
+void fs_tree_each_dir(struct fs_version *version, fs_name_fn fn, void *ctx);
 
 /* Append the path below the mountpoint; "." for its root. */
 void fs_node_path(const struct fs_node *node, struct base_buf *buf);
-
-/* Visit the subtrees that exist. */
-typedef void (*fs_subtree_fn)(void *ctx, const struct fs_subtree *subtree);
-void fs_tree_each(struct fs_tree *tree, fs_subtree_fn fn, void *ctx);
 
 #endif

@@ -4,6 +4,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "fuse/tree.h"
+
 struct fs_views {
     size_t max_unused_bytes;
     pthread_mutex_t lock;
@@ -33,25 +35,10 @@ static void view_free(const struct ptc_view *view)
     ptc_view_free((struct ptc_view *)(uintptr_t)view);
 }
 
-static void free_views_of(void *ctx, const struct fs_subtree *subtree)
-{
-    uint32_t n = store_tree_n_nodes(subtree->tree);
-    uint32_t i;
-
-    (void)ctx;
-    for (i = 0; i < n; i++) {
-        view_free(subtree->files[i].view);
-        subtree->files[i].view = NULL;
-    }
-}
-
-void fs_views_free(struct fs_views *views, struct fs_tree *tree)
+void fs_views_free(struct fs_views *views)
 {
     if (views == NULL) {
         return;
-    }
-    if (tree != NULL) {
-        fs_tree_each(tree, free_views_of, NULL);
     }
     (void)pthread_cond_destroy(&views->built);
     (void)pthread_mutex_destroy(&views->lock);
@@ -151,6 +138,27 @@ static void unused_trim(struct fs_views *views)
         view_free(file->view);
         file->view = NULL;
     }
+}
+
+void fs_views_drop(struct fs_views *views, const struct fs_subtree *subtree)
+{
+    uint32_t n = store_tree_n_nodes(subtree->tree);
+    uint32_t i;
+
+    (void)pthread_mutex_lock(&views->lock);
+    for (i = 0; i < n; i++) {
+        struct fs_file *file = &subtree->files[i];
+
+        if (file->view != NULL && file->n_users == 0) {
+            unused_remove(views, file);
+        }
+        if (file->view != NULL) {
+            views->n_bytes -= ptc_view_memory_bytes(file->view);
+            view_free(file->view);
+            file->view = NULL;
+        }
+    }
+    (void)pthread_mutex_unlock(&views->lock);
 }
 
 /* Builds without the lock. */

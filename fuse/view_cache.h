@@ -13,13 +13,19 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "fuse/tree.h"
+#include "fuse/subtree.h"
 #include "ptc/view.h"
+
+struct fs_node;
 
 struct fs_views;
 struct fs_views *fs_views_create(size_t max_unused_bytes); /* NULL: no memory */
-/* Before the tree is freed, after the last release. */
-void fs_views_free(struct fs_views *views, struct fs_tree *tree);
+/* After all subtrees were dropped. */
+void fs_views_free(struct fs_views *views);
+
+/* Free the views of @subtree, which nobody uses any more: before it is freed.
+ * (Handles that were open when the mount ended may still count as users.) */
+void fs_views_drop(struct fs_views *views, const struct fs_subtree *subtree);
 
 /* Bytes in @node, a FS_FILE.  Errors: those of the file's making. */
 enum base_code fs_views_size(const struct fs_node *node,

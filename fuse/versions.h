@@ -1,0 +1,97 @@
+/* The versions that a mount shows, and those of them that are open.
+ *
+ * A mounted directory has one version, number 1, shown at the mount's root and
+ * open as long as the mount.  A job of a store has those that are published,
+ * shown as versions/NUMBER; the store is asked at each look, so new ones appear
+ * by themselves.  Such a version is opened at its first lookup and closed when
+ * nothing holds it any more; while open, the store cannot release it.  Holds
+ * are:
+ *
+ *   - requests that work on one of its nodes,
+ *   - open handles,
+ *   - what the kernel remembers: one per LOOKUP, until FORGET,
+ *   - the newest version that was opened, until a newer one is published.
+ *
+ * The kernel is told to ask again for each name in a store's version, but it
+ * forgets none by itself: fuse/watch.c makes it, where a version is no longer
+ * current and nobody uses it.
+ *
+ * Any thread.  Opening is serialised; the lock for holds is never held over
+ * I/O. */
+#ifndef FUSE_VERSIONS_H
+#define FUSE_VERSIONS_H
+
+#include "fuse/events.h"
+#include "fuse/options.h"
+#include "fuse/version.h"
+#include "fuse/view_cache.h"
+
+#define FS_MAX_VERSION ((UINT64_C(1) << 24) - 1) /* fits a node's number */
+
+struct fs_versions;
+void fs_versions_free(struct fs_versions *versions); /* whoever holds them */
+BASE_AUTO_DEFINE(fs_versions);
+
+/* Borrows all three.  Opens the directory, or the current version of the job;
+ * their layouts (-o layout) must fit.
+ * Errors: those of store_source_open_dir, of the store, of the layouts */
+enum base_code fs_versions_create(const struct fs_options *options,
+                                  struct fs_views *views,
+                                  struct fs_events *events,
+                                  struct fs_versions **ret,
+                                  struct base_err *err) BASE_MUST_CHECK;
+
+/* The version at the mount's root; NULL for a store. */
+struct fs_version *fs_versions_root(const struct fs_versions *versions);
+
+/* Hold version @number, which is opened when it is not.
+ * Errors: BASE_NOT_FOUND, those of opening */
+enum base_code fs_versions_open(struct fs_versions *versions,
+                                uint64_t number,
+                                struct fs_version **ret,
+                                struct base_err *err) BASE_MUST_CHECK;
+/* Hold it if it is open, else NULL. */
+struct fs_version *fs_versions_hold(struct fs_versions *versions,
+                                    uint64_t number);
+/* More holds on a version that is held; NULL is fine, here and below. */
+void fs_versions_hold_more(struct fs_versions *versions,
+                           struct fs_version *version,
+                           uint64_t n);
+/* Give up @n holds, the version is closed with its last. */
+void fs_versions_let_go(struct fs_versions *versions,
+                        struct fs_version *version,
+                        uint64_t n);
+
+/* A handle of @version was opened, or closed: a hold that is counted. */
+void fs_versions_handle_open(struct fs_versions *versions,
+                             struct fs_version *version);
+void fs_versions_handle_close(struct fs_versions *versions,
+                              struct fs_version *version);
+
+/* What is published, ascending (given, free with free()); of a directory
+ * nothing. */
+enum base_code fs_versions_list(const struct fs_versions *versions,
+                                uint64_t **ret,
+                                size_t *ret_n,
+                                struct base_err *err) BASE_MUST_CHECK;
+/* The highest of them.  Errors: BASE_NOT_FOUND */
+enum base_code fs_versions_current(const struct fs_versions *versions,
+                                   uint64_t *ret,
+                                   struct base_err *err) BASE_MUST_CHECK;
+
+/* Something was published: no longer keep open what is not current. */
+void fs_versions_follow(struct fs_versions *versions);
+
+/* Visit those that are open, each held meanwhile. */
+typedef void (*fs_version_fn)(void *ctx, struct fs_version *version);
+void fs_versions_each(struct fs_versions *versions,
+                      fs_version_fn fn,
+                      void *ctx);
+/* Visit, of those that are no longer current, the ones that no handle is open
+ * in and no request was for since the last visit.  Is any such version, idle or
+ * not, still open after that?  One thread. */
+bool fs_versions_idle(struct fs_versions *versions,
+                      fs_version_fn fn,
+                      void *ctx);
+
+#endif
