@@ -1,4 +1,6 @@
 /* `retile rescale`: the same state under another layout, without a copy. */
+#include <stdio.h>
+
 #include "cli/store_args.h"
 #include "store/target.h"
 
@@ -47,6 +49,15 @@ static enum base_code open_spec(const struct store_root *root,
     return store_spec_open_source(to_text, source, ret, &is_hf, err);
 }
 
+static void on_dropped(void *ctx, const char *path)
+{
+    (void)ctx;
+    (void)fprintf(stderr,
+                  "retile: rescale: dropped, no place under the new layout: "
+                  "%s\n",
+                  path);
+}
+
 static enum base_code rescale(uint64_t *ret_number, struct base_err *err)
 {
     BASE_AUTO(store_root) root = NULL;
@@ -60,7 +71,8 @@ static enum base_code rescale(uint64_t *ret_number, struct base_err *err)
         return base_fail(err, BASE_BAD_ARG, "--to SPEC is needed");
     }
     BASE_TRY(open_spec(root, &number, &spec, err));
-    rc = store_rescale(root, job_text, number, &spec, ret_number, err);
+    rc = store_rescale(root, job_text, number, &spec, on_dropped, NULL,
+                       ret_number, err);
     return rc == BASE_OK ? rc : base_wrap(err, rc, "--to %s", to_text);
 }
 

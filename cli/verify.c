@@ -108,34 +108,6 @@ static enum base_code match(const struct ptc_table *a,
     return BASE_OK;
 }
 
-static enum base_code same_bytes(const struct store_blob *a,
-                                 const struct store_blob *b,
-                                 struct base_err *err)
-{
-    enum { CHUNK = 1 << 16, BOTH = 2 * CHUNK };
-    BASE_AUTO_MEM char *buf = malloc(BOTH);
-
-    if (buf == NULL) {
-        return base_fail(err, BASE_NO_MEM, "out of memory");
-    }
-    if (a->n_bytes != b->n_bytes) {
-        return base_fail(err, BASE_MISMATCH, "%s and %s differ in size",
-                         a->label, b->label);
-    }
-    for (uint64_t at = 0; at < a->n_bytes;) {
-        size_t n = (size_t)base_min_u64(CHUNK, a->n_bytes - at);
-
-        BASE_TRY(base_io_pread(a->fd, buf, n, at, a->label, err));
-        BASE_TRY(base_io_pread(b->fd, buf + CHUNK, n, at, b->label, err));
-        if (memcmp(buf, buf + CHUNK, n) != 0) {
-            return base_fail(err, BASE_MISMATCH, "%s and %s differ", a->label,
-                             b->label);
-        }
-        at += n;
-    }
-    return BASE_OK;
-}
-
 /* Compare the bytes of every tensor of @a that map[] finds in @b.  A tie's bytes
  * are its target's, and the two may know other ties: every pair of a target in
  * A and one in B is compared, in passes, for a pass knows one partner for each
@@ -207,7 +179,7 @@ static enum base_code compare_objects(const struct store_source *a,
             return base_fail(err, BASE_MISMATCH, "only one has object %.*s",
                              BASE_STR_FMT(object->name));
         }
-        BASE_TRY(same_bytes(in_a, in_b, err));
+        BASE_TRY(store_compare_blobs(in_a, in_b, err));
     }
     return BASE_OK;
 }

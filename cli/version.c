@@ -112,8 +112,13 @@ static enum base_code list_one(const struct store_root *root,
 {
     BASE_AUTO(store_version) version = NULL;
     BASE_AUTO_MEM char *pin = NULL;
+    enum base_code rc =
+        store_version_open(root, job_text, number, &version, err);
 
-    BASE_TRY(store_version_open(root, job_text, number, &version, err));
+    if (rc == BASE_NOT_FOUND) {
+        return BASE_OK; /* released meanwhile */
+    }
+    BASE_TRY(rc);
     BASE_TRY(store_version_pin_why(root, job_text, number, &pin, err));
     if (wants_json) {
         (void)json_array_append_new(list, version_json(version, pin));

@@ -376,6 +376,40 @@ static enum base_code sync_all(struct run *run, struct base_err *err)
     return base_dir_sync(run->tmp_fd, ".", err);
 }
 
+/* Read the objects back. */
+static enum base_code verify_objects(const struct run *run,
+                                     struct base_err *err)
+{
+    for (uint32_t i = 1; i < store_tree_n_nodes(run->tree); i++) {
+        const struct store_node *node = store_tree_node(run->tree, i);
+        BASE_AUTO_MEM char *path = NULL;
+        BASE_AUTO_FD fd = -1;
+        struct store_blob copy = {0};
+        enum base_code rc;
+
+        if (node->kind != STORE_NODE_OBJECT) {
+            continue;
+        }
+        path = node_path(run->tree, i);
+        if (path == NULL) {
+            return base_fail(err, BASE_NO_MEM, "out of memory");
+        }
+        BASE_TRY(base_io_open(run->tmp_fd, path, O_RDONLY | O_NOFOLLOW, 0, path,
+                              &fd, err));
+        if (fstat(fd, &copy.stat) != 0) {
+            return base_fail_errno(err, errno, "%s: cannot stat", path);
+        }
+        copy.label = path;
+        copy.fd = fd;
+        copy.n_bytes = (uint64_t)copy.stat.st_size;
+        rc = store_compare_blobs(node->object, &copy, err);
+        if (rc != BASE_OK) {
+            return base_wrap(err, rc, "--verify");
+        }
+    }
+    return BASE_OK;
+}
+
 /* Open what was written as a source of its own and compare every byte. */
 static enum base_code verify(struct run *run, struct base_err *err)
 {
@@ -400,6 +434,7 @@ static enum base_code verify(struct run *run, struct base_err *err)
                              BASE_STR_FMT(ptc_table_tensor(table, i)->name));
         }
     }
+    BASE_TRY(verify_objects(run, err));
     cli_progress_begin(&run->progress, "verifying");
     rc = store_compare(run->source, store_target_pieces(run->target), copy,
                        store_source_pieces(copy), map, &run->copy, err);

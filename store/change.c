@@ -20,6 +20,7 @@
 #include "base/num.h"
 #include "base/parallel.h"
 #include "store/blob.h"
+#include "store/root_priv.h"
 
 #define LOCK_WAIT_NS ((int64_t)10 * 1000000000)
 
@@ -183,11 +184,7 @@ enum base_code store_change_begin(struct store_root *root,
         return no_mem(err);
     }
     change->root = root;
-    BASE_TRY(ptc_name_check(base_str_of(job), "job", err));
-    if (job[0] == '.') {
-        return base_fail(err, BASE_BAD_ARG,
-                         "job %s: a job's name does not begin with a dot", job);
-    }
+    BASE_TRY(store_job_check(job, err));
     change->job = base_path("%s", job);
     if (change->job == NULL) {
         return no_mem(err);
@@ -333,7 +330,21 @@ static enum base_code make_dir(const struct store_change *change,
     return BASE_OK;
 }
 
-/* tables/DIGEST, when it is not there. */
+/* Does @path have the bytes that its name says? */
+static bool is_table_whole(const struct store_change *change,
+                           const char *path,
+                           struct base_digest digest)
+{
+    BASE_AUTO_BUF text;
+
+    base_buf_init(&text, STORE_TABLE_MAX_BYTES);
+    return base_file_read(store_root_fd(change->root), path, &text, NULL) ==
+               BASE_OK &&
+           base_digest_eq(base_digest_of(text.ptr, text.len), digest);
+}
+
+/* tables/DIGEST, when it is not there, or damaged: then older versions get
+ * theirs back, too. */
 static enum base_code place_table(const struct store_change *change,
                                   const struct ptc_table *table,
                                   struct base_err *err)
@@ -349,50 +360,76 @@ static enum base_code place_table(const struct store_change *change,
     if (from == NULL || to == NULL) {
         return no_mem(err);
     }
-    if (faccessat(root_fd, to, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
-        return BASE_OK; /* it got its name when it was whole */
+    if (is_table_whole(change, to, ptc_table_digest(table))) {
+        return BASE_OK;
     }
     BASE_TRY(ptc_table_format(table, &text, err));
     BASE_TRY(base_buf_check(&text, err));
     BASE_TRY(write_synced(change, from, base_buf_str(&text), err));
-    BASE_TRY(base_rename_new(root_fd, from, to, err));
+    BASE_TRY(base_fault_check(BASE_FAULT_io_rename, err));
+    if (renameat(root_fd, from, root_fd, to) != 0) {
+        return base_fail_errno(err, errno, "%s/%s: cannot replace it",
+                               store_root_path(change->root), to);
+    }
     return base_dir_sync(root_fd, "tables", err);
 }
 
-/* The highest number ever given; 0 for a new job. */
+/* The number in jobs/JOB/last; 0 when there is no such file. */
 static enum base_code read_last(const struct store_change *change,
                                 uint64_t *ret,
                                 struct base_err *err)
 {
     BASE_AUTO_MEM char *path = base_path("jobs/%s/last", change->job);
-    BASE_AUTO_MEM uint64_t *numbers = NULL;
-    size_t n = 0;
     BASE_AUTO_BUF text;
     struct base_str digits;
+    enum base_code code;
 
     base_buf_init(&text, LAST_TEXT_BYTES);
-    *ret = 0;
     if (path == NULL) {
         return no_mem(err);
     }
-    if (faccessat(store_root_fd(change->root), path, F_OK,
-                  AT_SYMLINK_NOFOLLOW) != 0 &&
-        errno == ENOENT) {
-        return BASE_OK; /* it is there before the first version is */
+    code = base_file_read(store_root_fd(change->root), path, &text, err);
+    if (code == BASE_NOT_FOUND) {
+        *ret = 0;
+        return BASE_OK;
     }
-    BASE_TRY(base_file_read(store_root_fd(change->root), path, &text, err));
+    BASE_TRY(code);
     digits = base_buf_str(&text);
     if (digits.len > 0 && digits.ptr[digits.len - 1] == '\n') {
         digits.len--;
     }
-    if (!base_parse_u64(digits, ret) || *ret >= UINT64_MAX - 1) {
+    if (!base_parse_u64(digits, ret)) {
         return base_fail(err, BASE_BAD_INPUT, "%s/%s: is no number",
                          store_root_path(change->root), path);
     }
-    BASE_TRY(store_root_versions(change->root, change->job, &numbers, &n, err));
-    if (n > 0) {
-        *ret = base_max_u64(*ret, numbers[n - 1]);
+    return BASE_OK;
+}
+
+/* One more than the highest number ever given, as `last` and the versions that
+ * there are say it. */
+static enum base_code next_number(const struct store_change *change,
+                                  uint64_t *ret,
+                                  struct base_err *err)
+{
+    BASE_AUTO_MEM uint64_t *numbers = NULL;
+    uint64_t last;
+    size_t n = 0;
+    enum base_code code;
+
+    BASE_TRY(read_last(change, &last, err));
+    code = store_root_versions(change->root, change->job, &numbers, &n, err);
+    if (code != BASE_NOT_FOUND) { /* a new job */
+        BASE_TRY(code);
     }
+    if (n > 0) {
+        last = base_max_u64(last, numbers[n - 1]);
+    }
+    if (last >= INT64_MAX) { /* numbers are JSON's integers, too */
+        return base_fail(err, BASE_LIMIT,
+                         "job '%s': %" PRIu64 " is the last of all numbers",
+                         change->job, last);
+    }
+    *ret = last + 1;
     return BASE_OK;
 }
 
@@ -411,8 +448,7 @@ static enum base_code take_number(const struct store_change *change,
     if (job == NULL || versions == NULL || staged == NULL || last == NULL) {
         return no_mem(err);
     }
-    BASE_TRY(read_last(change, ret, err));
-    *ret += 1;
+    BASE_TRY(next_number(change, ret, err));
     (void)snprintf(text, sizeof(text), "%" PRIu64 "\n", *ret);
     BASE_TRY(write_staged(change, "last", base_str_of(text), err));
     BASE_TRY(make_dir(change, job, err));
@@ -458,7 +494,7 @@ enum base_code store_change_publish(struct store_change *change,
     BASE_AUTO_MEM char *staged = NULL;
     BASE_AUTO_MEM char *place = NULL;
     BASE_AUTO_MEM char *parent = base_path("jobs/%s/versions", change->job);
-    uint64_t number;
+    uint64_t number = 0;
 
     BASE_TRY(
         base_parallel(SYNC_THREADS, change->blobs.n, seal_one, change, err));
@@ -473,6 +509,7 @@ enum base_code store_change_publish(struct store_change *change,
         return no_mem(err);
     }
     BASE_TRY(base_fault_check(BASE_FAULT_store_publish, err));
+    BASE_TRY(store_root_keep_lock(change->root, err));
     BASE_TRY(base_rename_new(root_fd, staged, place, err));
     change->is_published = true;
     *ret_number = number;

@@ -58,12 +58,16 @@ enum base_code store_import(struct store_root *root,
                             const struct store_import_options *options,
                             uint64_t *ret_number,
                             struct base_err *err) BASE_MUST_CHECK;
-/* @to is taken on success.  Errors: those of ptc_layout_create; objects whose
- * coordinates change as their rules say. */
+/* @to is taken on success.  @dropped (may be NULL) is told, once the version is
+ * there, each rank's object that it has not: "ranks/003/rng.pt".
+ * Errors: those of ptc_layout_create; objects whose coordinates change as
+ * their rules say. */
 enum base_code store_rescale(struct store_root *root,
                              const char *job,
                              uint64_t number, /* 0: the current one */
                              struct ptc_spec **to,
+                             void (*dropped)(void *ctx, const char *path),
+                             void *ctx,
                              uint64_t *ret_number,
                              struct base_err *err) BASE_MUST_CHECK;
 enum base_code store_rollback(struct store_root *root,

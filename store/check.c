@@ -4,7 +4,8 @@
  *      there; each manifest opens.
  *   2. Each table that a manifest names is there and whole; the others in
  *      tables/ are what their names say.
- *   3. Each version's pieces cover its table exactly.
+ *   3. Each version's pieces cover its table exactly, and its layout is one
+ *      of that table.
  *   4. Each blob that a manifest names is there, in its size; blobs/ has
  *      nothing but blobs.
  *
@@ -23,6 +24,7 @@
 #include "store/blob.h"
 #include "store/check_priv.h"
 #include "store/root_priv.h"
+#include "store/source_priv.h"
 
 /* A table that a manifest names. */
 struct check_table {
@@ -158,6 +160,7 @@ static enum base_code check_version(struct check *check,
     BASE_AUTO_MEM char *path =
         base_path("jobs/%s/versions/%" PRIu64, job, number);
     BASE_AUTO(store_version) v = NULL;
+    BASE_AUTO_MEM char *why = NULL;
     struct check_version item = {0};
     enum base_code code =
         store_version_open_manifest(check->root, job, number, &v, err);
@@ -175,6 +178,12 @@ static enum base_code check_version(struct check *check,
     BASE_TRY(code);
     BASE_TRY(check_entries(check, path, names, sizeof(names) / sizeof(names[0]),
                            err));
+    code = store_version_pin_why(check->root, job, number, &why, err);
+    if (is_finding(code)) {
+        check_tell(check, "%s", err->text);
+    } else {
+        BASE_TRY(code);
+    }
     item.version = v;
     if (!base_vec_push(&check->versions, item)) {
         return base_fail(err, BASE_NO_MEM, "%s: cannot check", job);
@@ -351,6 +360,7 @@ check_tables(struct check *check, struct tables *tables, struct base_err *err)
         struct check_version *item = &check->versions.items[i];
         const struct ptc_manifest *manifest =
             store_version_manifest(item->version);
+        BASE_AUTO(ptc_layout) layout = NULL;
         BASE_AUTO(ptc_pieces) pieces = NULL;
         enum base_code code;
 
@@ -360,6 +370,10 @@ check_tables(struct check *check, struct tables *tables, struct base_err *err)
             continue;
         }
         code = ptc_manifest_pieces(manifest, item->table, &pieces, err);
+        if (code == BASE_OK) {
+            code = store_manifest_layout(manifest, item->table, "its layout",
+                                         &layout, err);
+        }
         if (is_finding(code)) {
             check_tell(check, "%s: %s", store_version_label(item->version),
                        err->text);
@@ -510,6 +524,7 @@ enum base_code store_check(struct store_root *root,
     enum base_code code;
 
     err = err != NULL ? err : &local;
+    store_raise_open_files(); /* versions stay open */
     BASE_TRY(check_root(&check, err));
     BASE_TRY(check_jobs(&check, err));
     BASE_TRY(check_tables(&check, &tables, err));

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "base/io.h"
+#include "base/num.h"
 #include "store/copy.h"
 #include "store/pairs.h"
 
@@ -122,4 +123,32 @@ enum base_code store_compare(const struct store_source *a,
                                   .ctx = &compare};
 
     return store_pairs_run(&job, err);
+}
+
+enum base_code store_compare_blobs(const struct store_blob *a,
+                                   const struct store_blob *b,
+                                   struct base_err *err)
+{
+    enum { CHUNK = 1 << 16, BOTH = 2 * CHUNK };
+    BASE_AUTO_MEM char *buf = malloc(BOTH);
+
+    if (buf == NULL) {
+        return base_fail(err, BASE_NO_MEM, "out of memory");
+    }
+    if (a->n_bytes != b->n_bytes) {
+        return base_fail(err, BASE_MISMATCH, "%s and %s differ in size",
+                         a->label, b->label);
+    }
+    for (uint64_t at = 0; at < a->n_bytes;) {
+        size_t n = (size_t)base_min_u64(CHUNK, a->n_bytes - at);
+
+        BASE_TRY(base_io_pread(a->fd, buf, n, at, a->label, err));
+        BASE_TRY(base_io_pread(b->fd, buf + CHUNK, n, at, b->label, err));
+        if (memcmp(buf, buf + CHUNK, n) != 0) {
+            return base_fail(err, BASE_MISMATCH, "%s and %s differ", a->label,
+                             b->label);
+        }
+        at += n;
+    }
+    return BASE_OK;
 }

@@ -58,4 +58,10 @@ enum base_code store_compare(const struct store_source *a,
                              const struct store_copy_options *options,
                              struct base_err *err) BASE_MUST_CHECK;
 
+/* Compare two files whole, such as objects.
+ * Errors: BASE_MISMATCH (both are named), BASE_CHANGED, BASE_IO */
+enum base_code store_compare_blobs(const struct store_blob *a,
+                                   const struct store_blob *b,
+                                   struct base_err *err) BASE_MUST_CHECK;
+
 #endif

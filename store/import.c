@@ -118,6 +118,17 @@ static enum base_code on_piece(void *ctx,
                            err);
 }
 
+/* What will be reserved. */
+static enum base_code
+add_bytes(struct import *import, uint64_t n_bytes, struct base_err *err)
+{
+    if (!base_add_u64(import->all_bytes, n_bytes, &import->all_bytes) ||
+        import->all_bytes > INT64_MAX) {
+        return base_fail(err, BASE_LIMIT, "blobs: 2^63 bytes or more");
+    }
+    return BASE_OK;
+}
+
 /* One file of a rank, if the rank is the lowest holder of anything in it. */
 static enum base_code take_file(struct import *import,
                                 ptc_rank rank,
@@ -138,7 +149,7 @@ static enum base_code take_file(struct import *import,
     if (!import->file_counts) {
         return BASE_OK;
     }
-    import->all_bytes += ptc_file_n_bytes(file);
+    BASE_TRY(add_bytes(import, ptc_file_n_bytes(file), err));
     if (!base_vec_push(&import->files, file)) {
         return no_mem(err);
     }
@@ -164,7 +175,8 @@ static enum base_code list_files(struct import *import, struct base_err *err)
     for (uint32_t i = 0; i < store_source_n_objects(import->source); i++) {
         uint32_t blob = store_source_object_at(import->source, i)->blob;
 
-        import->all_bytes += store_source_blob(import->source, blob)->n_bytes;
+        BASE_TRY(add_bytes(
+            import, store_source_blob(import->source, blob)->n_bytes, err));
     }
     return BASE_OK;
 }

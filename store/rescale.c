@@ -185,6 +185,8 @@ enum base_code store_rescale(struct store_root *root,
                              const char *job,
                              uint64_t number,
                              struct ptc_spec **to,
+                             void (*dropped)(void *ctx, const char *path),
+                             void *ctx,
                              uint64_t *ret_number,
                              struct base_err *err)
 {
@@ -208,7 +210,12 @@ enum base_code store_rescale(struct store_root *root,
                     base_buf_str(&layout), err));
     BASE_TRY(move_objects(&derived, target, err));
     derived.manifest.pieces = store_target_pieces(target);
-    return store_change_publish(change, &derived.manifest, ret_number, err);
+    BASE_TRY(store_change_publish(change, &derived.manifest, ret_number, err));
+    for (uint32_t i = 0; dropped != NULL && i < store_target_n_dropped(target);
+         i++) {
+        dropped(ctx, store_target_dropped(target, i));
+    }
+    return BASE_OK;
 }
 
 enum base_code store_rollback(struct store_root *root,

@@ -326,10 +326,33 @@ enum base_code store_flock(int fd,
     }
 }
 
+bool store_is_same_file(const struct store_root *root, const char *path, int fd)
+{
+    struct stat ours;
+    struct stat there;
+
+    return fstat(fd, &ours) == 0 &&
+           fstatat(root->fd, path, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
+           ours.st_ino == there.st_ino && ours.st_dev == there.st_dev;
+}
+
+enum base_code store_root_keep_lock(const struct store_root *root,
+                                    struct base_err *err)
+{
+    if (!store_is_same_file(root, "lock", root->lock_fd)) {
+        return base_fail(err, BASE_CHANGED,
+                         "%s/lock: was removed or replaced while this program "
+                         "held it",
+                         root->path);
+    }
+    return BASE_OK;
+}
+
 static enum base_code
 open_lock(const struct store_root *root, int *ret_fd, struct base_err *err)
 {
-    return base_io_open(root->fd, "lock", O_RDWR | O_CREAT | O_NOFOLLOW, 0600,
+    return base_io_open(root->fd, "lock",
+                        O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0600,
                         "lock", ret_fd, err);
 }
 
@@ -398,6 +421,9 @@ store_root_lock(struct store_root *root, int64_t wait_ns, struct base_err *err)
     if (code == BASE_EXISTS) {
         return lock_fail(root, fd, err);
     }
+    if (code == BASE_OK && !store_is_same_file(root, "lock", fd)) {
+        code = base_fail(err, BASE_CHANGED, "lock: was replaced meanwhile");
+    }
     if (code == BASE_OK) {
         /* The pid is for people: on a full disk it may be missing. */
         code = lock_sign(fd, err);
@@ -431,8 +457,9 @@ enum base_code store_root_is_busy(const struct store_root *root,
                                   struct base_err *err)
 {
     BASE_AUTO_FD fd = -1;
-    enum base_code code = base_io_open(root->fd, "lock", O_RDONLY | O_NOFOLLOW,
-                                       0, "lock", &fd, err);
+    enum base_code code =
+        base_io_open(root->fd, "lock", O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0,
+                     "lock", &fd, err);
 
     if (code == BASE_OK) {
         code = store_flock(fd, LOCK_SH, 0, "lock", err);

@@ -40,7 +40,17 @@ enum base_code store_flock(int fd,
                            const char *label,
                            struct base_err *err) BASE_MUST_CHECK;
 
+/* Is @fd still what @path, relative to the root, leads to? */
+bool store_is_same_file(const struct store_root *root,
+                        const char *path,
+                        int fd);
+
 bool store_root_is_locked(const struct store_root *root); /* by us */
+/* Is the file that we locked still ROOT/lock?  When somebody has removed it,
+ * another program may have locked a new one: then no more may be changed.
+ * Errors: BASE_CHANGED */
+enum base_code store_root_keep_lock(const struct store_root *root,
+                                    struct base_err *err) BASE_MUST_CHECK;
 /* Does a program hold the lock at this moment?  Errors: BASE_IO */
 enum base_code store_root_is_busy(const struct store_root *root,
                                   bool *ret,

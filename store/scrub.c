@@ -362,7 +362,8 @@ static void owner_name(const struct check *check,
     (void)base_buf_addf(text, "a bucket with ");
     if (version->table == NULL ||
         members_name(version, &members, NULL) != BASE_OK || members.n == 0) {
-        (void)base_buf_addf(text, "no known tensor");
+        text->len = 0;
+        (void)base_buf_addf(text, "a file's header, or no known tensor");
     }
 }
 

@@ -54,4 +54,13 @@ uint32_t store_source_n_objects(const struct store_source *source);
 const struct store_object *
 store_source_object_at(const struct store_source *source, uint32_t idx);
 
+/* A manifest's layout, which must be one of @table; given.  @label names the
+ * manifest in errors.
+ * Errors: BASE_BAD_INPUT, BASE_LIMIT, BASE_NO_MEM */
+enum base_code store_manifest_layout(const struct ptc_manifest *manifest,
+                                     const struct ptc_table *table,
+                                     const char *label,
+                                     struct ptc_layout **ret,
+                                     struct base_err *err) BASE_MUST_CHECK;
+
 #endif

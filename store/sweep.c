@@ -122,6 +122,7 @@ static enum base_code file_remove(const struct store_root *root,
                                   struct base_err *err)
 {
     BASE_TRY(base_fault_check(BASE_FAULT_store_sweep, err));
+    BASE_TRY(store_root_keep_lock(root, err));
     if (unlinkat(store_root_fd(root), path, 0) < 0 && errno != ENOENT) {
         return base_fail_errno(err, errno, "%s: cannot remove", path);
     }

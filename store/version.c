@@ -108,19 +108,6 @@ static enum base_code version_missing(const struct store_root *root,
 
 /* --- opening --- */
 
-/* Is @fd still what @path leads to? */
-static bool
-is_same_file(const struct store_root *root, const char *path, int fd)
-{
-    struct stat ours;
-    struct stat there;
-
-    return fstat(fd, &ours) == 0 &&
-           fstatat(store_root_fd(root), path, &there, AT_SYMLINK_NOFOLLOW) ==
-               0 &&
-           ours.st_ino == there.st_ino && ours.st_dev == there.st_dev;
-}
-
 static enum base_code version_hold(const struct store_root *root,
                                    const char *job,
                                    uint64_t number,
@@ -129,16 +116,16 @@ static enum base_code version_hold(const struct store_root *root,
 {
     BASE_AUTO_MEM char *path = version_path(job, number, "/lock");
     BASE_AUTO_MEM char *folder = version_path(job, number, "");
+    struct stat st;
     enum base_code code;
 
     if (path == NULL || folder == NULL) {
         return base_fail(err, BASE_NO_MEM, "%s: cannot open", v->label);
     }
-    code = base_io_open(store_root_fd(root), path, O_RDONLY | O_NOFOLLOW, 0,
-                        path, &v->lock_fd, err);
+    code = base_io_open(store_root_fd(root), path,
+                        O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0, path,
+                        &v->lock_fd, err);
     if (code == BASE_NOT_FOUND) {
-        struct stat st;
-
         if (fstatat(store_root_fd(root), folder, &st, AT_SYMLINK_NOFOLLOW) ==
             0) {
             return base_fail(err, BASE_BAD_INPUT, "%s: has no file 'lock'",
@@ -147,6 +134,10 @@ static enum base_code version_hold(const struct store_root *root,
         return version_missing(root, job, number, err);
     }
     BASE_TRY(code);
+    if (fstat(v->lock_fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+        return base_fail(err, BASE_BAD_INPUT,
+                         "%s: its 'lock' is no regular file", v->label);
+    }
     code = store_flock(v->lock_fd, LOCK_SH, READER_WAIT_NS, path, err);
     if (code == BASE_EXISTS) {
         return base_fail(err, BASE_LIMIT,
@@ -154,7 +145,7 @@ static enum base_code version_hold(const struct store_root *root,
                          v->label);
     }
     BASE_TRY(code);
-    if (!is_same_file(root, path, v->lock_fd)) {
+    if (!store_is_same_file(root, path, v->lock_fd)) {
         return version_missing(root, job, number, err);
     }
     return BASE_OK;

@@ -15,17 +15,29 @@ static enum base_code no_mem(const struct store_source *source,
                      source->path);
 }
 
-static enum base_code open_layout(struct store_source *source,
-                                  const struct ptc_manifest *manifest,
-                                  struct base_err *err)
+/* It was one when the manifest was written: what is wrong now is the manifest,
+ * not an argument. */
+static enum base_code manifest_fault(enum base_code code)
+{
+    return code == BASE_BAD_ARG || code == BASE_MISMATCH ? BASE_BAD_INPUT
+                                                         : code;
+}
+
+enum base_code store_manifest_layout(const struct ptc_manifest *manifest,
+                                     const struct ptc_table *table,
+                                     const char *label,
+                                     struct ptc_layout **ret,
+                                     struct base_err *err)
 {
     BASE_AUTO(ptc_spec) spec = NULL;
     enum base_code rc;
 
-    BASE_TRY(ptc_spec_parse(ptc_manifest_head(manifest)->layout, source->path,
-                            &spec, err));
-    rc = ptc_layout_create(&spec, source->lent_table, &source->layout, err);
-    return rc == BASE_OK ? rc : base_wrap(err, rc, "%s", source->path);
+    rc = ptc_spec_parse(ptc_manifest_head(manifest)->layout, label, &spec, err);
+    if (rc != BASE_OK) {
+        return manifest_fault(rc); /* it says where */
+    }
+    rc = ptc_layout_create(&spec, table, ret, err);
+    return rc == BASE_OK ? rc : base_wrap(err, manifest_fault(rc), "%s", label);
 }
 
 static enum base_code open_blob(struct store_source *source,
@@ -92,7 +104,8 @@ static enum base_code open_all(struct store_source *source,
 {
     const struct ptc_manifest *manifest = store_version_manifest(version);
 
-    BASE_TRY(open_layout(source, manifest, err));
+    BASE_TRY(store_manifest_layout(manifest, source->lent_table, source->path,
+                                   &source->layout, err));
     BASE_TRY(ptc_manifest_pieces(manifest, source->lent_table, &source->pieces,
                                  err));
     source->replicas = ptc_pieces_create(source->lent_table);

@@ -223,7 +223,10 @@ void small_store_publish_as(struct small_store *store,
         .head = {.version = head_number,
                  .step = UINT64_MAX,
                  .samples = UINT64_MAX,
-                 .layout = BASE_STR("mesh: {}\nrules:\n  - match: '*'\n"),
+                 .layout = base_str_of(store->layout != NULL
+                                           ? store->layout
+                                           : "mesh: {}\nrules:\n  - match: "
+                                             "'*'\n"),
                  .origin = BASE_STR("import")},
         .blobs = blobs->blobs,
         .n_blobs = 2,

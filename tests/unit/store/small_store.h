@@ -20,6 +20,7 @@ struct small_store {
     struct tmp_dir *dir; /* the store is dir/store */
     char path[96];
     struct store_root *root; /* open, not locked */
+    const char *layout;      /* of versions published from now; NULL: whole */
 };
 
 struct small_blobs {

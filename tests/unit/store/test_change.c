@@ -60,7 +60,7 @@ static enum base_code rescale(struct store_root *root,
     BASE_AUTO(ptc_spec) spec = NULL;
 
     assert_ok(ptc_spec_parse(base_str_of(yaml), "spec", &spec, err), err);
-    return store_rescale(root, "j", 0, &spec, ret_number, err);
+    return store_rescale(root, "j", 0, &spec, NULL, NULL, ret_number, err);
 }
 
 static struct store_source *open_version(struct store_root *root,
@@ -336,6 +336,36 @@ static void test_a_budget_refuses_before_a_byte(void **state)
     assert_int_equal(n_staged(root), 0);
 }
 
+/* A callback of progress: somebody removes the lock. */
+static bool remove_lock(void *ctx, uint64_t done_bytes, uint64_t all_bytes)
+{
+    const struct store_root *root = ctx;
+
+    (void)done_bytes;
+    (void)all_bytes;
+    (void)unlinkat(store_root_fd(root), "lock", 0); /* the first time */
+    return true;
+}
+
+static void test_who_lost_the_lock_does_not_publish(void **state)
+{
+    const struct tmp_dir *tmp = *state;
+    BASE_AUTO(store_root) root = make_store(tmp, 0);
+    BASE_AUTO_MEM char *a = sample_write(tmp->path, "a", SAMPLE_TP2);
+    const struct store_import_options options = {
+        .n_threads = 1, .progress = remove_lock, .progress_ctx = root};
+    BASE_AUTO(store_source) source = open_dir(a);
+    struct base_err err = {0};
+    uint64_t number = 0;
+
+    assert_int_equal(store_import(root, "j", source, &options, &number, &err),
+                     BASE_CHANGED);
+    assert_int_equal(number, 0);
+    assert_int_equal(used(root), 0);
+    assert_int_equal(n_staged(root), 0);
+    assert_int_equal(must_import(root, a), 2);
+}
+
 static void test_the_position_is_read(void **state)
 {
     static const struct {
@@ -402,6 +432,7 @@ int main(void)
         tmp_dir_test(test_numbers_are_never_reused),
         tmp_dir_test(test_an_aborted_change_leaves_nothing),
         tmp_dir_test(test_a_budget_refuses_before_a_byte),
+        tmp_dir_test(test_who_lost_the_lock_does_not_publish),
         tmp_dir_test(test_the_position_is_read),
         tmp_dir_test(test_a_job_needs_a_plain_name),
     };

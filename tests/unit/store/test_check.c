@@ -277,6 +277,29 @@ static void test_a_damaged_manifest_is_found(void **state)
     assert_clean(store);
 }
 
+/* Its digest is right, but no such layout can be made of its table. */
+static void test_a_layout_that_does_not_fit_is_found(void **state)
+{
+    static const char *const layouts[] = {
+        "no YAML: [",
+        "mesh: {tp: 7}\nrules:\n  - {match: '*', dims: [tp, tp, tp, tp]}\n",
+        "mesh: {}\nrules:\n  - {match: 'other'}\n",
+    };
+    struct small_store *store = *state;
+    struct small_blobs blobs = small_store_blobs(store, 1);
+
+    small_store_publish(store, "train", 1, &blobs);
+    for (size_t i = 0; i < sizeof(layouts) / sizeof(layouts[0]); i++) {
+        TOLD told = {0};
+
+        store->layout = layouts[i];
+        small_store_publish(store, "train", 2 + i, &blobs);
+        check(store, false, &told);
+        assert_int_equal(told.n, i + 1);
+        assert_non_null(strstr(told.text.ptr, "its layout"));
+    }
+}
+
 static void test_a_flipped_bit_is_found_with_tensor_and_version(void **state)
 {
     static const struct {
@@ -379,6 +402,7 @@ int main(void)
         small_store_test(test_a_missing_or_short_blob_is_found_once),
         small_store_test(test_a_damaged_table_is_found_once),
         small_store_test(test_a_damaged_manifest_is_found),
+        small_store_test(test_a_layout_that_does_not_fit_is_found),
         small_store_test(test_a_flipped_bit_is_found_with_tensor_and_version),
         small_store_test(test_every_flipped_bit_of_a_region_is_found),
         small_store_test(test_neighbouring_chunks_are_one_finding),

@@ -149,6 +149,24 @@ static void test_the_lock_is_one_roots_and_is_given_up(void **state)
     assert_ok(store_root_lock(store->root, 0, &err), &err);
 }
 
+static void test_who_lost_the_lock_changes_no_more(void **state)
+{
+    struct small_store *store = *state;
+    BASE_AUTO(store_root) other = NULL;
+    struct store_sweep swept;
+    struct base_err err;
+
+    (void)small_store_blobs(store, 1); /* the sweep's */
+    assert_ok(store_root_lock(store->root, 0, &err), &err);
+    assert_int_equal(unlink(small_store_at(store, "lock")), 0);
+    assert_ok(store_root_open(store->path, &other, &err), &err);
+    assert_ok(store_root_lock(other, 0, &err), &err);
+    assert_int_equal(store_sweep(store->root, &swept, &err), BASE_CHANGED);
+    assert_non_null(strstr(err.text, "was removed or replaced"));
+    assert_ok(store_sweep(other, &swept, &err), &err);
+    assert_int_equal(swept.n_blobs, 2);
+}
+
 static void test_the_lock_clears_staging(void **state)
 {
     struct small_store *store = *state;
@@ -270,6 +288,7 @@ int main(void)
         small_store_test(test_open_of_nothing_is_not_found),
         small_store_test(test_the_lock_is_one_programs),
         small_store_test(test_the_lock_is_one_roots_and_is_given_up),
+        small_store_test(test_who_lost_the_lock_changes_no_more),
         small_store_test(test_the_lock_clears_staging),
         small_store_test(test_usage_counts_blobs_against_the_budget),
         small_store_test(test_jobs_and_versions_are_listed_in_order),
