@@ -397,6 +397,46 @@ static void test_runs_inside_a_byte_are_refused(void **state)
                      BASE_UNSUPPORTED);
 }
 
+/* A file of @n zeros with one byte set; the caller closes blob.fd. */
+static struct store_blob
+blob_make(const struct tmp_dir *tmp, const char *name, uint64_t n, uint64_t at)
+{
+    BASE_AUTO_MEM char *path = base_path("%s/%s", tmp->path, name);
+    struct store_blob blob = {.label = name, .n_bytes = n};
+    struct base_err err = {0};
+
+    assert_non_null(path);
+    assert_ok(base_io_open(AT_FDCWD, path, O_RDWR | O_CREAT, 0600, path,
+                           &blob.fd, &err),
+              &err);
+    assert_int_equal(ftruncate(blob.fd, (off_t)n), 0);
+    assert_ok(base_io_pwrite(blob.fd, "x", 1, at, path, &err), &err);
+    return blob;
+}
+
+static void test_files_are_compared_whole(void **state)
+{
+    enum { N = 200000 };
+    static const struct {
+        uint64_t n, at;
+        enum base_code code;
+    } cases[] = {{N, N - 1, BASE_OK},
+                 {N, N - 2, BASE_MISMATCH},
+                 {N, 0, BASE_MISMATCH},
+                 {N + 1, N - 1, BASE_MISMATCH}};
+    const struct tmp_dir *tmp = *state;
+    struct store_blob a = blob_make(tmp, "a", N, N - 1);
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char name[] = {'b', (char)('0' + i), '\0'};
+        struct store_blob b = blob_make(tmp, name, cases[i].n, cases[i].at);
+
+        assert_int_equal(store_compare_blobs(&a, &b, NULL), cases[i].code);
+        (void)close(b.fd);
+    }
+    (void)close(a.fd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -409,6 +449,7 @@ int main(void)
         tmp_dir_test(test_a_source_that_is_written_to_is_an_error),
         tmp_dir_test(test_equal_states_in_two_layouts_compare_equal),
         tmp_dir_test(test_names_the_element_that_differs),
+        tmp_dir_test(test_files_are_compared_whole),
         cmocka_unit_test(test_slabs_cover_every_tensor_once),
         cmocka_unit_test(test_runs_are_as_long_as_both_sides_allow),
         cmocka_unit_test(test_runs_inside_a_byte_are_refused),
