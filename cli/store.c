@@ -41,12 +41,25 @@ static enum base_code init(const char *path, struct base_err *err)
 
     if (budget_text != NULL &&
         (!base_parse_size(base_str_of(budget_text), &budget_bytes) ||
-         budget_bytes == 0)) {
+         budget_bytes == 0 || budget_bytes > INT64_MAX)) { /* as JSON has it */
         return base_fail(err, BASE_BAD_ARG,
                          "--budget %s: a size such as 64GiB is needed",
                          budget_text);
     }
     return store_root_init(path, budget_bytes, err);
+}
+
+static enum cli_exit made(const char *path)
+{
+    BASE_AUTO(store_root) root = NULL;
+    struct base_err err = {0};
+
+    if (store_root_open(path, &root, &err) != BASE_OK) {
+        return cli_tell("store", &err);
+    }
+    return cli_print_json("store", json_pack("{si so ss}", "version", 1, "root",
+                                             cli_json_text(path), "id",
+                                             store_root_id(root)));
 }
 
 /* --- ls ----------------------------------------------------------------- */
@@ -209,8 +222,14 @@ enum cli_exit cli_store(int argc, char **argv)
         return rc;
     }
     if (strcmp(args[0], "init") == 0) {
-        return init(args[1], &err) == BASE_OK ? CLI_DONE
-                                              : cli_tell("store", &err);
+        if (init(args[1], &err) != BASE_OK) {
+            return cli_tell("store", &err);
+        }
+        return wants_json ? made(args[1]) : CLI_DONE;
+    }
+    if (budget_text != NULL) {
+        (void)base_fail(&err, BASE_BAD_ARG, "--budget is for init");
+        return cli_tell("store", &err);
     }
     if (strcmp(args[0], "ls") != 0 && strcmp(args[0], "fsck") != 0 &&
         strcmp(args[0], "scrub") != 0 && strcmp(args[0], "sweep") != 0) {

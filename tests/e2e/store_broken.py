@@ -6,6 +6,7 @@
 Each part takes a good store, damages it in one way or asks for the impossible,
 and looks that no verb hangs, crashes, or makes it worse.
 """
+import json
 import os
 import pathlib
 import random
@@ -145,6 +146,18 @@ def sums(top, work):
     check("2^63 bytes" in done.stderr, done.stderr)
 
 
+def words(top, work):
+    """What init takes and says."""
+    for size in ("0", "-1", "x", "8EiB", str(2**64 - 1)):
+        run("store", "init", work / "s", "--budget", size, code=2)
+    made = json.loads(run("store", "init", work / "s", "--budget", "1GiB",
+                          "--json").stdout)
+    listed = json.loads(run("store", "ls", work / "s", "--json").stdout)
+    check(made["id"] == listed["id"], made, listed)
+    check(listed["budget_bytes"] == 1 << 30, listed)
+    run("store", "sweep", work / "s", "--budget", "2GiB", code=2)
+
+
 def names(top, work):
     """A job's name is a file's name; all verbs say so alike."""
     store = Store(work)
@@ -202,7 +215,7 @@ def kills(top, work):
             store.export_is(tree, what, "--version", "1")
 
 
-PARTS = (odd_files, numbers, table_damaged, many_versions, sums, names,
+PARTS = (odd_files, numbers, table_damaged, many_versions, sums, words, names,
          dropped, kills)
 
 
