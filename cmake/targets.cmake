@@ -13,9 +13,6 @@
 
 function(retile_library name)
     cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;HEADERS;DEPS")
-    if(NOT arg_SOURCES)
-        return()
-    endif()
     add_library(${name} STATIC ${arg_SOURCES})
     target_link_libraries(${name} PUBLIC retile_flags ${arg_DEPS})
     target_sources(${name} PUBLIC FILE_SET HEADERS
@@ -28,9 +25,6 @@ endfunction()
 
 function(retile_program name)
     cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;DEPS")
-    if(NOT arg_SOURCES)
-        return()
-    endif()
     add_executable(${name} ${arg_SOURCES})
     target_link_libraries(${name} PRIVATE retile_flags ${arg_DEPS})
     install(TARGETS ${name} RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")

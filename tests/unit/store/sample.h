@@ -41,4 +41,9 @@ void sample_put_st(const char *dir,
                    uint64_t n_bytes);
 void sample_make_dir(const char *root, const char *name);
 
+/* A header's entry of a tensor of dtype F32, as text. */
+#define F32(name, shape, begin, end)                                           \
+    "\"" name "\":{\"dtype\":\"F32\",\"shape\":" shape                         \
+    ",\"data_offsets\":[" #begin "," #end "]}"
+
 #endif
