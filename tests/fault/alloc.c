@@ -24,6 +24,9 @@ void *__real_reallocarray(void *ptr, size_t n, size_t item_bytes);
 char *__real_strdup(const char *text);
 int __real_vasprintf(char **ret, const char *fmt, va_list args)
     __attribute__((format(printf, 2, 0)));
+/* What vasprintf is under _FORTIFY_SOURCE. */
+int __real___vasprintf_chk(char **ret, int flag, const char *fmt, va_list args)
+    __attribute__((format(printf, 3, 0)));
 void __real_free(void *ptr);
 
 void *__wrap_malloc(size_t n_bytes);
@@ -33,6 +36,8 @@ void *__wrap_reallocarray(void *ptr, size_t n, size_t item_bytes);
 char *__wrap_strdup(const char *text);
 int __wrap_vasprintf(char **ret, const char *fmt, va_list args)
     __attribute__((format(printf, 2, 0)));
+int __wrap___vasprintf_chk(char **ret, int flag, const char *fmt, va_list args)
+    __attribute__((format(printf, 3, 0)));
 void __wrap_free(void *ptr);
 
 static bool may_not(void)
@@ -87,6 +92,18 @@ int __wrap_vasprintf(char **ret, const char *fmt, va_list args)
         return -1;
     }
     n = __real_vasprintf(ret, fmt, args);
+    state.n_live += n >= 0;
+    return n;
+}
+
+int __wrap___vasprintf_chk(char **ret, int flag, const char *fmt, va_list args)
+{
+    int n;
+
+    if (may_not()) {
+        return -1;
+    }
+    n = __real___vasprintf_chk(ret, flag, fmt, args);
     state.n_live += n >= 0;
     return n;
 }
