@@ -40,7 +40,8 @@ struct store_gather {
 /* Gather @n_bytes of @view from @offset.  iov entries point into maps, into the
  * view's header and into @scratch (page aligned, @scratch_bytes long), and
  * stay valid as long as these.
- * Errors: BASE_CHANGED, BASE_IO, BASE_NO_MEM */
+ * Errors: BASE_CHANGED, BASE_IO (also a page that faults though the file is as
+ *         it was), BASE_NO_MEM */
 enum base_code store_gather(struct store_maps *maps,
                             const struct ptc_view *view,
                             uint64_t offset,
