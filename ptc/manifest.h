@@ -12,6 +12,7 @@
 #ifndef PTC_MANIFEST_H
 #define PTC_MANIFEST_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/hash.h"
@@ -42,6 +43,7 @@ struct ptc_manifest_region {
     uint64_t n_bytes;
     uint64_t first_chunk;      /* index into the digests */
     struct base_digest digest; /* of its chunks' digests: its identity */
+    bool is_digested;          /* else digest and chunks are zero, for now */
 };
 
 struct ptc_manifest_object {

@@ -42,6 +42,27 @@ enum base_code store_change_publish(struct store_change *change,
                                     uint64_t *ret_number,
                                     struct base_err *err) BASE_MUST_CHECK;
 
+/* Name a file that is there already, @path relative to the root, as a blob: a
+ * second link to it, made when the change is published (its mode becomes 0400,
+ * it is synced).  *ret_fd is borrowed, open for reading. */
+enum base_code store_change_adopt(struct store_change *change,
+                                  const char *path,
+                                  struct ptc_blob_name *ret_name,
+                                  int *ret_fd,
+                                  struct base_err *err) BASE_MUST_CHECK;
+
+/* Replace the manifest of the published version @number by another of the same
+ * content: other blobs, or more digests.  Readers of the old one keep it: it
+ * stays as versions/NUMBER/manifest.K, which names its blobs as used until
+ * nobody has that file locked (then the sweep removes it).
+ * Errors: BASE_NOT_FOUND  it was released meanwhile
+ *         BASE_CHANGED    its manifest is no longer the one with digest @old */
+enum base_code store_change_replace(struct store_change *change,
+                                    struct ptc_manifest_new *manifest,
+                                    uint64_t number,
+                                    struct base_digest old,
+                                    struct base_err *err) BASE_MUST_CHECK;
+
 /* The three ways to make a version here.
  *
  * Import copies a source once, into blobs that are the files of its own
