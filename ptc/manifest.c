@@ -151,6 +151,8 @@ static unsigned char *put_regions(const struct ptc_manifest_new *from,
         at = put_u64(at, region->n_bytes);
         at = put_u64(at, region->first_chunk);
         at = put_bytes(at, region->digest.bytes, sizeof(region->digest.bytes));
+        at = put_u32(at, region->is_digested ? PTC_MANIFEST_IS_DIGESTED : 0);
+        at = put_u32(at, 0);
     }
     return put_bytes(at, from->chunks,
                      (size_t)from->n_chunks * sizeof(*from->chunks));
@@ -287,6 +289,7 @@ ptc_manifest_region(const struct ptc_manifest *manifest, uint32_t idx)
         .offset = ptc_manifest_u64(at + 8),
         .n_bytes = ptc_manifest_u64(at + 16),
         .first_chunk = ptc_manifest_u64(at + 24),
+        .is_digested = ptc_manifest_u32(at + 48) == PTC_MANIFEST_IS_DIGESTED,
     };
 
     assert(idx < manifest->n[PTC_MANIFEST_REGIONS]);
@@ -306,6 +309,26 @@ struct base_digest ptc_manifest_chunk(const struct ptc_manifest *manifest,
                (region->first_chunk + idx) * PTC_MANIFEST_CHUNKS_RECORD,
            sizeof(digest.bytes));
     return digest;
+}
+
+uint32_t ptc_manifest_undigested(const struct ptc_manifest *manifest,
+                                 uint64_t *ret_bytes)
+{
+    uint64_t n_bytes = 0;
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < ptc_manifest_n_regions(manifest); i++) {
+        struct ptc_manifest_region region = ptc_manifest_region(manifest, i);
+
+        if (!region.is_digested) {
+            n++;
+            if (!base_add_u64(n_bytes, region.n_bytes, &n_bytes)) {
+                n_bytes = UINT64_MAX; /* ranges may overlap */
+            }
+        }
+    }
+    *ret_bytes = n_bytes;
+    return n;
 }
 
 uint32_t ptc_manifest_n_objects(const struct ptc_manifest *manifest)

@@ -111,6 +111,9 @@ ptc_manifest_region(const struct ptc_manifest *manifest, uint32_t idx);
 struct base_digest ptc_manifest_chunk(const struct ptc_manifest *manifest,
                                       const struct ptc_manifest_region *region,
                                       uint64_t idx);
+/* How many regions have no digest yet, and their bytes. */
+uint32_t ptc_manifest_undigested(const struct ptc_manifest *manifest,
+                                 uint64_t *ret_bytes);
 uint32_t ptc_manifest_n_objects(const struct ptc_manifest *manifest);
 struct ptc_manifest_object
 ptc_manifest_object(const struct ptc_manifest *manifest, uint32_t idx);

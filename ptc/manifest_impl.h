@@ -8,14 +8,14 @@
 #include "ptc/manifest.h"
 
 #define PTC_MANIFEST_MAGIC  "RETILEMF"
-#define PTC_MANIFEST_FORMAT 1u
+#define PTC_MANIFEST_FORMAT 2u
 
 /* Sections in their order: enum, name in errors, bytes of a record. */
 #define PTC_MANIFEST_SECTIONS(X)                                               \
     X(PTC_MANIFEST_BLOBS, "blobs", 24)                                         \
     X(PTC_MANIFEST_TENSORS, "tensors", 24)                                     \
     X(PTC_MANIFEST_PIECES, "pieces", 8) /* words of records */                 \
-    X(PTC_MANIFEST_REGIONS, "regions", 48)                                     \
+    X(PTC_MANIFEST_REGIONS, "regions", 56)                                     \
     X(PTC_MANIFEST_CHUNKS, "chunks", 16)                                       \
     X(PTC_MANIFEST_OBJECTS, "objects", 16)                                     \
     X(PTC_MANIFEST_TEXTS, "texts", 1) /* then zeros up to a multiple of 8 */
@@ -51,6 +51,9 @@ enum {
     PTC_MANIFEST_HEADER_BYTES = 208,
     PTC_MANIFEST_END_BYTES = 16, /* the digest of all before it */
 };
+
+/* The flags of a region. */
+enum { PTC_MANIFEST_IS_DIGESTED = 1 };
 
 struct ptc_manifest {
     const unsigned char *bytes;

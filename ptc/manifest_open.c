@@ -384,6 +384,56 @@ static enum base_code check_tensors(const struct ptc_manifest *m,
 
 /* ---- Regions ---- */
 
+static bool is_zero(const unsigned char *bytes, uint64_t n)
+{
+    for (uint64_t i = 0; i < n; i++) {
+        if (bytes[i] != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The digest of @n chunks at @chunk; zeros, all of them, where there is none
+ * yet. */
+static enum base_code check_digest(const struct ptc_manifest *m,
+                                   uint32_t idx,
+                                   uint64_t chunk,
+                                   uint64_t n,
+                                   struct base_err *err)
+{
+    const unsigned char *at =
+        m->at[PTC_MANIFEST_REGIONS] + (size_t)idx * PTC_MANIFEST_REGIONS_RECORD;
+    const unsigned char *chunks =
+        m->at[PTC_MANIFEST_CHUNKS] + chunk * PTC_MANIFEST_CHUNKS_RECORD;
+    size_t n_bytes = (size_t)n * PTC_MANIFEST_CHUNKS_RECORD;
+    uint32_t flags = ptc_manifest_u32(at + 48);
+    struct base_digest digest;
+
+    if ((flags & ~(uint32_t)PTC_MANIFEST_IS_DIGESTED) != 0) {
+        return bad(m, err, "regions: %" PRIu32 ": flags: %" PRIx32, idx, flags);
+    }
+    if (ptc_manifest_u32(at + 52) != 0) {
+        return bad(m, err, "regions: %" PRIu32 ": reserved: not zero", idx);
+    }
+    if (flags == 0) {
+        if (!is_zero(at + 32, sizeof(digest.bytes)) ||
+            !is_zero(chunks, n_bytes)) {
+            return bad(m, err,
+                       "regions: %" PRIu32
+                       ": digest: not zero, though it has none",
+                       idx);
+        }
+        return BASE_OK;
+    }
+    digest = base_digest_of(chunks, n_bytes);
+    if (memcmp(digest.bytes, at + 32, sizeof(digest.bytes)) != 0) {
+        return bad(m, err,
+                   "regions: %" PRIu32 ": digest: not that of its chunks", idx);
+    }
+    return BASE_OK;
+}
+
 static enum base_code check_region(const struct ptc_manifest *m,
                                    uint32_t idx,
                                    uint64_t *chunk,
@@ -391,7 +441,6 @@ static enum base_code check_region(const struct ptc_manifest *m,
 {
     struct ptc_manifest_region region = ptc_manifest_region(m, idx);
     uint64_t n = base_ceil_div(region.n_bytes, PTC_DIGEST_CHUNK_BYTES);
-    struct base_digest digest;
 
     if (region.tensor != PTC_NONE &&
         region.tensor >= m->n[PTC_MANIFEST_TENSORS]) {
@@ -421,13 +470,7 @@ static enum base_code check_region(const struct ptc_manifest *m,
                    "regions: %" PRIu32 ": bytes: more chunks than there are",
                    idx);
     }
-    digest = base_digest_of(m->at[PTC_MANIFEST_CHUNKS] +
-                                *chunk * PTC_MANIFEST_CHUNKS_RECORD,
-                            (size_t)n * PTC_MANIFEST_CHUNKS_RECORD);
-    if (!base_digest_eq(digest, region.digest)) {
-        return bad(m, err,
-                   "regions: %" PRIu32 ": digest: not that of its chunks", idx);
-    }
+    BASE_TRY(check_digest(m, idx, *chunk, n, err));
     *chunk += n;
     return BASE_OK;
 }

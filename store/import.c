@@ -254,7 +254,8 @@ static enum base_code add_region(struct import *import,
                                          .blob = (uint32_t)import->blobs.n - 1,
                                          .offset = offset,
                                          .n_bytes = n_bytes,
-                                         .first_chunk = import->n_chunks};
+                                         .first_chunk = import->n_chunks,
+                                         .is_digested = true};
 
     import->n_chunks += store_digest_n_chunks(n_bytes);
     return base_vec_push(&import->regions, region) ? BASE_OK : no_mem(err);

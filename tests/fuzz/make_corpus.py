@@ -45,7 +45,7 @@ GOLDEN = pathlib.Path(__file__).parent.parent / "golden"
 
 def manifest(number=1, parent=0, blobs=(), tensors=(), words=(), regions=(),
              chunks=0, objects=(), names=b"", layout=b"mesh: {}\nrules: []\n",
-             origin=b"save"):
+             origin=b"save", flags=1):
     """A manifest whose digests are zero: the target makes them right."""
     text = layout + origin + names
     parts = (
@@ -53,8 +53,8 @@ def manifest(number=1, parent=0, blobs=(), tensors=(), words=(), regions=(),
                       for i, n in enumerate(blobs))),
         (24, b"".join(struct.pack("<QQII", *t) for t in tensors)),
         (8, b"".join(struct.pack("<Q", w) for w in words)),
-        (48, b"".join(struct.pack("<IIQQQ", *r) + bytes(16)
-                      for r in regions)),
+        (56, b"".join(struct.pack("<IIQQQ", *r) + bytes(16)
+                      + struct.pack("<II", flags, 0) for r in regions)),
         (16, bytes(16 * chunks)),
         (16, b"".join(struct.pack("<IIII", *o) for o in objects)),
         (1, text))
@@ -64,7 +64,7 @@ def manifest(number=1, parent=0, blobs=(), tensors=(), words=(), regions=(),
         places += struct.pack("<QQ", at, len(part) // record)
         at += len(part)
     pad = -at % 8
-    return (b"RETILEMF" + struct.pack("<IIQQQQQq", 1, 0, at + pad + 16, number,
+    return (b"RETILEMF" + struct.pack("<IIQQQQQq", 2, 0, at + pad + 16, number,
                                       parent, 0, 0, 0)
             + bytes(16) + places
             + struct.pack("<IIII", 0, len(layout), len(layout), len(origin))
@@ -72,7 +72,7 @@ def manifest(number=1, parent=0, blobs=(), tensors=(), words=(), regions=(),
 
 
 def golden_manifest():
-    return (GOLDEN / "manifest-1.bin").read_bytes()
+    return (GOLDEN / "manifest-2.bin").read_bytes()
 
 
 SHARDING = {"w": {"saved_offsets": [128, 0]}, "s": {"saved_offsets": []}}
@@ -154,6 +154,12 @@ CORPUS = {
         "one": manifest(blobs=[64], tensors=[(0, 1, 1, 8)],
                         words=[0, 8, 1, 56, 0], regions=[(0, 0, 56, 8, 0)],
                         chunks=1),
+        "undigested": manifest(
+            blobs=[64], tensors=[(0, 1, 1, 8)], words=[0, 8, 1, 56, 0],
+            regions=[(0, 0, 56, 8, 0)], chunks=1, flags=0),
+        "bad_flags": manifest(
+            blobs=[64], tensors=[(0, 1, 1, 8)], words=[0, 8, 1, 56, 0],
+            regions=[(0, 0, 56, 8, 0)], chunks=1, flags=2),
         "scalar": manifest(blobs=[8], tensors=[(0, 1, 0, 64)], words=[0, 0]),
         "objects": manifest(
             blobs=[3], regions=[(0xffffffff, 0, 0, 3, 0)], chunks=1,

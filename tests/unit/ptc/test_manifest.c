@@ -16,6 +16,7 @@
 #define END_BYTES  PTC_MANIFEST_END_BYTES
 #define HEADER     PTC_MANIFEST_N_SECTIONS /* as a section */
 #define N_SECTIONS PTC_MANIFEST_N_SECTIONS
+#define UNDIGESTED 3 /* the region without a digest */
 
 /* ---- A small version ---- */
 
@@ -105,7 +106,13 @@ static void sample_init(struct sample *sample)
                      PTC_DIGEST_CHUNK_BYTES;
 
         region->first_chunk = chunk;
-        region->digest = base_digest_of(sample_chunks + chunk, 16 * (size_t)n);
+        region->is_digested = i != UNDIGESTED;
+        if (region->is_digested) {
+            region->digest =
+                base_digest_of(sample_chunks + chunk, 16 * (size_t)n);
+        } else {
+            memset(sample_chunks + chunk, 0, 16 * (size_t)n);
+        }
         chunk += n;
     }
     assert_int_equal(chunk, N_ITEMS(sample_chunks));
@@ -270,11 +277,14 @@ static void test_what_was_encoded_is_what_is_read(void **state)
     struct image image;
     BASE_AUTO(ptc_manifest) m = NULL;
     const struct ptc_manifest_head *head;
+    uint64_t n_bytes;
 
     (void)state;
     sample_init(&sample);
     encode(&sample.from, &image);
     m = open_image(&image);
+    assert_int_equal(ptc_manifest_undigested(m, &n_bytes), 1);
+    assert_int_equal(n_bytes, sample_regions[UNDIGESTED].n_bytes);
     head = ptc_manifest_head(m);
     assert_int_equal(head->version, 7);
     assert_int_equal(head->parent, 5);
@@ -301,6 +311,7 @@ static void test_what_was_encoded_is_what_is_read(void **state)
         assert_int_equal(region.n_bytes, sample_regions[i].n_bytes);
         assert_int_equal(region.first_chunk, sample_regions[i].first_chunk);
         assert_true(base_digest_eq(region.digest, sample_regions[i].digest));
+        assert_true(region.is_digested == (i != UNDIGESTED));
     }
     assert_true(base_digest_eq(ptc_manifest_chunk(m, &sample_regions[2], 2),
                                sample_chunks[4]));
@@ -423,7 +434,7 @@ static void test_todays_encoder_makes_the_golden_bytes(void **state)
     (void)state;
     base_buf_init(&golden, MAX_BYTES);
     path =
-        base_path("%s/tests/golden/manifest-1.bin", root != NULL ? root : ".");
+        base_path("%s/tests/golden/manifest-2.bin", root != NULL ? root : ".");
     assert_non_null(path);
     assert_ok(base_file_read(AT_FDCWD, path, &golden, &err), &err);
     encode_sample(&image);
@@ -461,7 +472,7 @@ struct wrong {
 
 static const struct wrong wrongs[] = {
     {HEADER, 0, 0, 1, 'r', "header: magic"},
-    {HEADER, 0, 8, 4, 2, "header: format: 2"},
+    {HEADER, 0, 8, 4, 1, "header: format: 1"},
     {HEADER, 0, 12, 4, 1, "header: reserved"},
     {HEADER, 0, 24, 8, 0, "header: version"},
     {HEADER, 0, 32, 8, 7, "header: parent: 7"},
@@ -517,7 +528,15 @@ static const struct wrong wrongs[] = {
     {PTC_MANIFEST_REGIONS, 3, 24, 8, 0, "regions: 3: first chunk: 0"},
     {PTC_MANIFEST_REGIONS, 3, 24, 8, UINT64_MAX, "regions: 3: first chunk"},
     {PTC_MANIFEST_REGIONS, 4, 32, 1, 0, "regions: 4: digest"},
+    {PTC_MANIFEST_REGIONS, 4, 48, 4, 0, "regions: 4: digest: not zero, though"},
+    {PTC_MANIFEST_REGIONS, 4, 48, 4, 2, "regions: 4: flags: 2"},
+    {PTC_MANIFEST_REGIONS, 4, 48, 4, 3, "regions: 4: flags: 3"},
+    {PTC_MANIFEST_REGIONS, 4, 52, 4, 1, "regions: 4: reserved: not zero"},
+    {PTC_MANIFEST_REGIONS, 3, 32, 1, 1, "regions: 3: digest: not zero, though"},
+    {PTC_MANIFEST_REGIONS, 3, 47, 1, 1, "regions: 3: digest: not zero, though"},
+    {PTC_MANIFEST_REGIONS, 3, 48, 4, 1, "regions: 3: digest: not that of"},
     {PTC_MANIFEST_CHUNKS, 4, 0, 1, 0, "regions: 2: digest"},
+    {PTC_MANIFEST_CHUNKS, 5, 15, 1, 1, "regions: 3: digest: not zero, though"},
     {PTC_MANIFEST_OBJECTS, 0, 0, 4, 38, "objects: 0: name: offset: 38"},
     {PTC_MANIFEST_OBJECTS, 1, 4, 4, 0, "objects: 1: name: length"},
     {PTC_MANIFEST_OBJECTS, 1, 4, 4, 7, "objects: 1: name: length"},

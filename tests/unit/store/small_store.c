@@ -151,6 +151,7 @@ static void digest_all(struct small_store *store,
 
         *region = regions[i];
         region->first_chunk = chunk;
+        region->is_digested = true;
         assert_ok(store_blob_open(store->root, &blobs->blobs[region->blob], &fd,
                                   &err),
                   &err);
