@@ -32,6 +32,12 @@
     X(store_sealed, "store.sealed", "blobs are on disk, not in blobs/")        \
     X(store_publish, "store.publish", "all but the version's rename is done")  \
     X(store_published, "store.published", "renamed, its parent not synced")    \
+    X(store_replace, "store.replace", "all but the manifest's rename is done") \
+    X(store_linked, "store.linked", "the old manifest has a second name")      \
+    X(store_replaced, "store.replaced", "renamed, its directory not synced")   \
+    X(compact_checked, "compact.checked", "old bytes are as digested")         \
+    X(compact_copied, "compact.copied", "all is in new blobs, none is named")  \
+    X(digest_done, "digest.done", "all is digested, nothing is replaced")      \
     X(store_release, "store.release", "a version was renamed away")            \
     X(store_sweep, "store.sweep", "before each file is removed")               \
     X(mount_read, "mount.read", "before a read is answered")                   \

@@ -256,6 +256,16 @@ ptc_manifest_head(const struct ptc_manifest *manifest)
     return &manifest->head;
 }
 
+struct base_digest ptc_manifest_digest(const struct ptc_manifest *manifest)
+{
+    const unsigned char *at = manifest->bytes;
+    struct base_digest digest;
+
+    at += ptc_manifest_u64(at + PTC_MANIFEST_AT_N_BYTES);
+    memcpy(digest.bytes, at - PTC_MANIFEST_END_BYTES, sizeof(digest.bytes));
+    return digest;
+}
+
 uint32_t ptc_manifest_n_blobs(const struct ptc_manifest *manifest)
 {
     return (uint32_t)manifest->n[PTC_MANIFEST_BLOBS];

@@ -101,6 +101,8 @@ enum base_code ptc_manifest_open(struct base_str bytes,
 
 const struct ptc_manifest_head *
 ptc_manifest_head(const struct ptc_manifest *manifest);
+/* Of all its bytes: no two manifests have the same. */
+struct base_digest ptc_manifest_digest(const struct ptc_manifest *manifest);
 uint32_t ptc_manifest_n_blobs(const struct ptc_manifest *manifest);
 struct ptc_manifest_blob ptc_manifest_blob(const struct ptc_manifest *manifest,
                                            uint32_t idx);

@@ -1,11 +1,11 @@
 /* fsck: is a store what root.h says?
  *
  *   1. The root, jobs/ and every version's directory have only what belongs
- *      there; each manifest opens.
+ *      there; each manifest opens, those that were replaced, too.
  *   2. Each table that a manifest names is there and whole; the others in
  *      tables/ are what their names say.
- *   3. Each version's pieces cover its table exactly, and its layout is one
- *      of that table.
+ *   3. Each version's pieces cover its table exactly, its layout is one of
+ *      that table, and each of its objects is a blob of its own.
  *   4. Each blob that a manifest names is there, in its size; blobs/ has
  *      nothing but blobs.
  *
@@ -52,219 +52,19 @@ void check_tell(struct check *check, const char *fmt, ...)
     }
 }
 
-/* Is the failure of one thing that is looked at a finding?  Others end the
- * check. */
-static bool is_finding(enum base_code code)
+bool check_is_finding(enum base_code code)
 {
     return code != BASE_OK && code != BASE_NO_MEM && code != BASE_INTERRUPTED;
 }
 
-static bool is_kind(const struct check *check, const char *path, mode_t kind)
-{
-    struct stat st;
-
-    return fstatat(store_root_fd(check->root), path, &st,
-                   AT_SYMLINK_NOFOLLOW) == 0 &&
-           (st.st_mode & S_IFMT) == kind;
-}
-
-static bool
-is_one_of(const char *name, const char *const *names, size_t n_names)
-{
-    for (size_t i = 0; i < n_names; i++) {
-        if (strcmp(name, names[i]) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Entries; none where there is no such directory (told elsewhere, or released
- * meanwhile). */
-static enum base_code list_some(const struct check *check,
-                                const char *path,
-                                struct store_listing *ret,
-                                struct base_err *err)
+enum base_code check_list(const struct check *check,
+                          const char *path,
+                          struct store_listing *ret,
+                          struct base_err *err)
 {
     enum base_code code = store_list(check->root, path, ret, err);
 
     return code == BASE_NOT_FOUND ? BASE_OK : code;
-}
-
-/* Tell what @path has besides @names. */
-static enum base_code check_entries(struct check *check,
-                                    const char *path,
-                                    const char *const *names,
-                                    size_t n_names,
-                                    struct base_err *err)
-{
-    STORE_AUTO_LISTING all = {0};
-
-    BASE_TRY(list_some(check, path, &all, err));
-    for (size_t i = 0; i < all.n; i++) {
-        if (!is_one_of(all.names[i], names, n_names)) {
-            check_tell(check, "%s%s%s: does not belong to the store",
-                       strcmp(path, ".") == 0 ? "" : path,
-                       strcmp(path, ".") == 0 ? "" : "/", all.names[i]);
-        }
-    }
-    return BASE_OK;
-}
-
-/* --- 1: the tree --- */
-
-static enum base_code check_root(struct check *check, struct base_err *err)
-{
-    static const char *const names[] = {"id",     "lock", "blobs",
-                                        "tables", "jobs", "staging"};
-    STORE_AUTO_LISTING left = {0};
-    bool is_busy;
-
-    BASE_TRY(check_entries(check, ".", names, sizeof(names) / sizeof(names[0]),
-                           err));
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        if (!is_kind(check, names[i], i < 2 ? S_IFREG : S_IFDIR)) {
-            check_tell(check, "%s: is missing, or no %s", names[i],
-                       i < 2 ? "regular file" : "directory");
-        }
-    }
-    /* In this order: what was there before nobody held the lock, and still is,
-     * has no owner. */
-    BASE_TRY(list_some(check, "staging", &left, err));
-    BASE_TRY(store_root_is_busy(check->root, &is_busy, err));
-    for (size_t i = 0; i < left.n && !is_busy; i++) {
-        BASE_AUTO_MEM char *path = base_path("staging/%s", left.names[i]);
-        struct stat st;
-
-        if (path == NULL) {
-            return base_fail(err, BASE_NO_MEM, "staging: cannot check");
-        }
-        /* A change that ended between the two took it away. */
-        if (fstatat(store_root_fd(check->root), path, &st,
-                    AT_SYMLINK_NOFOLLOW) == 0) {
-            check_tell(check,
-                       "%s: left by a change that died; the next change "
-                       "removes it",
-                       path);
-        }
-    }
-    return BASE_OK;
-}
-
-static enum base_code check_version(struct check *check,
-                                    const char *job,
-                                    uint64_t number,
-                                    struct base_err *err)
-{
-    static const char *const names[] = {"manifest", "lock", "pin"};
-    BASE_AUTO_MEM char *path =
-        base_path("jobs/%s/versions/%" PRIu64, job, number);
-    BASE_AUTO(store_version) v = NULL;
-    BASE_AUTO_MEM char *why = NULL;
-    struct check_version item = {0};
-    enum base_code code =
-        store_version_open_manifest(check->root, job, number, &v, err);
-
-    if (path == NULL) {
-        return base_fail(err, BASE_NO_MEM, "%s: cannot check", job);
-    }
-    if (code == BASE_NOT_FOUND) {
-        return BASE_OK; /* released meanwhile */
-    }
-    if (is_finding(code)) {
-        check_tell(check, "%s", err->text);
-        return BASE_OK;
-    }
-    BASE_TRY(code);
-    BASE_TRY(check_entries(check, path, names, sizeof(names) / sizeof(names[0]),
-                           err));
-    code = store_version_pin_why(check->root, job, number, &why, err);
-    if (is_finding(code)) {
-        check_tell(check, "%s", err->text);
-    } else {
-        BASE_TRY(code);
-    }
-    item.version = v;
-    if (!base_vec_push(&check->versions, item)) {
-        return base_fail(err, BASE_NO_MEM, "%s: cannot check", job);
-    }
-    (void)base_steal(&v); /* check->versions has it */
-    return BASE_OK;
-}
-
-/* A job's `last`, when there is one. */
-static enum base_code
-check_last(struct check *check, const char *job, struct base_err *err)
-{
-    BASE_AUTO_MEM char *path = base_path("jobs/%s/last", job);
-    BASE_AUTO_BUF text;
-    enum base_code code;
-    uint64_t number;
-
-    base_buf_init(&text, 32);
-    if (path == NULL) {
-        return base_fail(err, BASE_NO_MEM, "%s: cannot check", job);
-    }
-    code = base_file_read(store_root_fd(check->root), path, &text, err);
-    if (code == BASE_NOT_FOUND) {
-        return BASE_OK;
-    }
-    if (is_finding(code)) {
-        check_tell(check, "%s", err->text);
-        return BASE_OK;
-    }
-    BASE_TRY(code);
-    if (text.len > 0 && text.ptr[text.len - 1] == '\n') {
-        text.ptr[--text.len] = '\0';
-    }
-    if (strlen(text.ptr) != text.len ||
-        !store_number_parse(text.ptr, &number)) {
-        check_tell(check, "%s: is not a number", path);
-    }
-    return BASE_OK;
-}
-
-static enum base_code
-check_job(struct check *check, const char *job, struct base_err *err)
-{
-    static const char *const names[] = {"versions", "last"};
-    BASE_AUTO_MEM char *path = base_path("jobs/%s", job);
-    BASE_AUTO_MEM char *versions = base_path("jobs/%s/versions", job);
-    STORE_AUTO_LISTING all = {0};
-
-    if (path == NULL || versions == NULL) {
-        return base_fail(err, BASE_NO_MEM, "%s: cannot check", job);
-    }
-    if (store_job_check(job, NULL) != BASE_OK ||
-        !is_kind(check, path, S_IFDIR)) {
-        check_tell(check, "%s: is no job", path);
-        return BASE_OK;
-    }
-    BASE_TRY(check_entries(check, path, names, sizeof(names) / sizeof(names[0]),
-                           err));
-    BASE_TRY(check_last(check, job, err));
-    BASE_TRY(list_some(check, versions, &all, err));
-    for (size_t i = 0; i < all.n; i++) {
-        uint64_t number;
-
-        if (!store_number_parse(all.names[i], &number)) {
-            check_tell(check, "%s/%s: is no version", versions, all.names[i]);
-            continue;
-        }
-        BASE_TRY(check_version(check, job, number, err));
-    }
-    return BASE_OK;
-}
-
-static enum base_code check_jobs(struct check *check, struct base_err *err)
-{
-    STORE_AUTO_LISTING jobs = {0};
-
-    BASE_TRY(list_some(check, "jobs", &jobs, err));
-    for (size_t i = 0; i < jobs.n; i++) {
-        BASE_TRY(check_job(check, jobs.names[i], err));
-    }
-    return BASE_OK;
 }
 
 /* --- 2 and 3: tables and pieces --- */
@@ -301,7 +101,7 @@ static enum base_code tables_add(struct check *check,
         return BASE_OK;
     }
     code = store_table_read(check->root, item.digest, &item.table, err);
-    if (is_finding(code)) {
+    if (check_is_finding(code)) {
         check_tell(check, "%s (%s needs it)", err->text,
                    store_version_label(v));
         item.table = NULL;
@@ -322,7 +122,7 @@ static enum base_code check_other_tables(struct check *check,
 {
     STORE_AUTO_LISTING all = {0};
 
-    BASE_TRY(list_some(check, "tables", &all, err));
+    BASE_TRY(check_list(check, "tables", &all, err));
     for (size_t i = 0; i < all.n; i++) {
         struct ptc_blob_name name;
         struct base_digest digest;
@@ -339,7 +139,8 @@ static enum base_code check_other_tables(struct check *check,
             continue;
         }
         code = store_table_read(check->root, digest, &table, err);
-        if (is_finding(code) && code != BASE_NOT_FOUND) { /* swept meanwhile */
+        if (check_is_finding(code) &&
+            code != BASE_NOT_FOUND) { /* swept meanwhile */
             check_tell(check, "%s", err->text);
         } else if (code != BASE_NOT_FOUND) {
             BASE_TRY(code);
@@ -374,7 +175,7 @@ check_tables(struct check *check, struct tables *tables, struct base_err *err)
             code = store_manifest_layout(manifest, item->table, "its layout",
                                          &layout, err);
         }
-        if (is_finding(code)) {
+        if (check_is_finding(code)) {
             check_tell(check, "%s: %s", store_version_label(item->version),
                        err->text);
         } else {
@@ -382,6 +183,27 @@ check_tables(struct check *check, struct tables *tables, struct base_err *err)
         }
     }
     return BASE_OK;
+}
+
+/* --- 3: objects --- */
+
+/* Each is a blob of its own: a reader gets its descriptor. */
+static void check_objects(struct check *check, const struct store_version *v)
+{
+    const struct ptc_manifest *manifest = store_version_manifest(v);
+
+    for (uint32_t i = 0; i < ptc_manifest_n_objects(manifest); i++) {
+        struct ptc_manifest_object object = ptc_manifest_object(manifest, i);
+        struct ptc_manifest_region region =
+            ptc_manifest_region(manifest, object.region);
+
+        if (region.offset != 0 ||
+            region.n_bytes !=
+                ptc_manifest_blob(manifest, region.blob).n_bytes) {
+            check_tell(check, "%s: object %.*s: is no blob of its own",
+                       store_version_label(v), BASE_STR_FMT(object.name));
+        }
+    }
 }
 
 /* --- 4: blobs --- */
@@ -451,7 +273,7 @@ static enum base_code check_blobs(struct check *check, struct base_err *err)
         enum base_code code =
             store_blob_open(check->root, &item->blob, &fd, err);
 
-        if (is_finding(code)) {
+        if (check_is_finding(code)) {
             check_tell(check, "%s (%s needs it)", err->text,
                        store_version_label(
                            check->versions.items[item->version].version));
@@ -525,9 +347,11 @@ enum base_code store_check(struct store_root *root,
 
     err = err != NULL ? err : &local;
     store_raise_open_files(); /* versions stay open */
-    BASE_TRY(check_root(&check, err));
-    BASE_TRY(check_jobs(&check, err));
+    BASE_TRY(check_tree(&check, err));
     BASE_TRY(check_tables(&check, &tables, err));
+    for (size_t i = 0; i < check.versions.n; i++) {
+        check_objects(&check, check.versions.items[i].version);
+    }
     BASE_TRY(check_blobs(&check, err));
     code = store_blobs_each(root, check_blob_file, &check, err);
     if (code != BASE_NOT_FOUND) { /* no blobs/: told */

@@ -35,6 +35,21 @@ struct check {
 void check_tell(struct check *check, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 
+/* Is the failure of one thing that is looked at a finding?  Others end the
+ * check. */
+bool check_is_finding(enum base_code code);
+/* Entries; none where there is no such directory (told elsewhere, or released
+ * meanwhile). */
+struct store_listing;
+enum base_code check_list(const struct check *check,
+                          const char *path,
+                          struct store_listing *ret,
+                          struct base_err *err) BASE_MUST_CHECK;
+
+/* The tree; fills in the versions that open. */
+enum base_code check_tree(struct check *check,
+                          struct base_err *err) BASE_MUST_CHECK;
+
 /* Read every region once, however many versions name it. */
 enum base_code check_scrub(struct check *check,
                            unsigned n_threads,

@@ -7,6 +7,9 @@
  *                                  a manifest: never written, only unlinked
  *   ROOT/tables/DIGEST             tables, in their text form
  *   ROOT/jobs/JOB/versions/7/manifest
+ *   ROOT/jobs/JOB/versions/7/manifest.2
+ *                                  an earlier manifest of the same content that
+ *                                  was replaced (store/compact.h)
  *   ROOT/jobs/JOB/versions/7/lock  readers hold it shared (flock) while they
  *                                  use the version
  *   ROOT/jobs/JOB/versions/7/pin   present: not swept, and says why
@@ -20,7 +23,9 @@
  * A program takes the lock per change, with a deadline; readers need none.
  * Invariants: a published manifest's blobs exist and are whole; a blob that no
  * manifest names may be removed by the sweep under the lock; a version
- * directory is removed only when its lock can be had alone. */
+ * directory is removed only when its lock can be had alone.  Readers hold the
+ * manifest that they use shared, too: one that was replaced, and the blobs that
+ * it alone names, are removed only when it can be had alone. */
 #ifndef STORE_ROOT_H
 #define STORE_ROOT_H
 
@@ -90,6 +95,12 @@ const struct ptc_manifest *
 store_version_manifest(const struct store_version *v);
 const struct ptc_table *store_version_table(const struct store_version *v);
 const char *store_version_label(const struct store_version *v); /* "JOB@7" */
+
+/* Has its manifest been replaced since it was opened?  What is open stays as
+ * it is; who opens it anew finds the same bytes elsewhere, or more digests, and
+ * lets the old blobs go. */
+bool store_version_is_replaced(const struct store_root *root,
+                               const struct store_version *version);
 
 /* Pins and release.  Need the lock.  A released version is unpublished at once
  * (its directory renamed away) when no reader holds it and it is not pinned,

@@ -63,6 +63,14 @@ enum base_code store_job_check(const char *job,
 /* Decimal, from 1, without leading zeros. */
 bool store_number_parse(const char *text, uint64_t *ret);
 
+/* "jobs/JOB/versions/NUMBER" + @file, given; NULL when memory is short. */
+char *store_version_path(const char *job, uint64_t number, const char *file);
+/* BASE_NOT_FOUND: says which versions there are. */
+enum base_code store_version_missing(const struct store_root *root,
+                                     const char *job,
+                                     uint64_t number,
+                                     struct base_err *err) BASE_MUST_CHECK;
+
 /* A version without its table (store_version_table is NULL): for those that
  * look at many. */
 enum base_code
@@ -71,6 +79,17 @@ store_version_open_manifest(const struct store_root *root,
                             uint64_t number,
                             struct store_version **ret,
                             struct base_err *err) BASE_MUST_CHECK;
+/* The same by the manifest that was replaced and is versions/NUMBER/manifest.K
+ * since.  Errors: also BASE_NOT_FOUND */
+enum base_code
+store_version_open_replaced(const struct store_root *root,
+                            const char *job,
+                            uint64_t number,
+                            uint64_t k,
+                            struct store_version **ret,
+                            struct base_err *err) BASE_MUST_CHECK;
+/* Is @name that of such a manifest?  "manifest.3" */
+bool store_replaced_parse(const char *name, uint64_t *ret);
 /* The table in tables/DIGEST.  Errors: BASE_NOT_FOUND, BASE_MISMATCH (its bytes
  * have another digest), BASE_BAD_INPUT */
 enum base_code store_table_read(const struct store_root *root,

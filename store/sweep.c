@@ -1,15 +1,21 @@
 /* The sweep: what no manifest names is removed.
  *
  * Needs the lock, so that no change puts blobs in place before their manifest.
- * A manifest that cannot be read might name any blob: it stops the sweep. */
+ * A manifest that cannot be read might name any blob: it stops the sweep.
+ *
+ * First go the manifests that were replaced and that nobody has locked; their
+ * names are gone for good before the first blob is. */
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include "base/fault.h"
+#include "base/io.h"
 #include "base/num.h"
 #include "store/blob.h"
 #include "store/root.h"
@@ -55,18 +61,27 @@ static size_t names_sort(struct ptc_blob_name *items, size_t n)
     return n_kept;
 }
 
-static enum base_code named_add(const struct store_root *root,
-                                const char *job,
-                                uint64_t number,
+static enum base_code file_remove(const struct store_root *root,
+                                  const char *path,
+                                  struct base_err *err)
+{
+    BASE_TRY(base_fault_check(BASE_FAULT_store_sweep, err));
+    BASE_TRY(store_root_keep_lock(root, err));
+    if (unlinkat(store_root_fd(root), path, 0) < 0 && errno != ENOENT) {
+        return base_fail_errno(err, errno, "%s: cannot remove", path);
+    }
+    return BASE_OK;
+}
+
+/* --- what is named --- */
+
+static enum base_code named_add(const struct store_version *v,
                                 struct named *named,
                                 struct base_err *err)
 {
-    BASE_AUTO(store_version) v = NULL;
-    const struct ptc_manifest *manifest;
+    const struct ptc_manifest *manifest = store_version_manifest(v);
     struct ptc_blob_name table;
 
-    BASE_TRY(store_version_open_manifest(root, job, number, &v, err));
-    manifest = store_version_manifest(v);
     memcpy(table.bytes, ptc_manifest_head(manifest)->table.bytes,
            sizeof(table.bytes));
     if (!base_vec_push(&named->tables, table)) {
@@ -79,6 +94,71 @@ static enum base_code named_add(const struct store_root *root,
         }
     }
     return BASE_OK;
+}
+
+/* Remove a manifest that was replaced, while it is locked alone; false when a
+ * reader has it. */
+static enum base_code replaced_remove(const struct store_root *root,
+                                      const char *path,
+                                      bool *ret,
+                                      struct base_err *err)
+{
+    BASE_AUTO_FD fd = -1;
+    enum base_code code;
+
+    BASE_TRY(base_io_open(store_root_fd(root), path,
+                          O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0, path, &fd,
+                          err));
+    code = store_flock(fd, LOCK_EX, 0, path, err);
+    *ret = code == BASE_OK;
+    if (code == BASE_EXISTS) {
+        return BASE_OK;
+    }
+    BASE_TRY(code);
+    return file_remove(root, path, err);
+}
+
+/* The manifests of one version: those that were replaced first. */
+static enum base_code named_version(const struct store_root *root,
+                                    const char *job,
+                                    uint64_t number,
+                                    struct named *named,
+                                    struct base_err *err)
+{
+    BASE_AUTO_MEM char *folder = store_version_path(job, number, "");
+    BASE_AUTO(store_version) current = NULL;
+    STORE_AUTO_LISTING all = {0};
+    bool is_removed = false;
+
+    if (folder == NULL) {
+        return base_fail(err, BASE_NO_MEM, "cannot list manifests");
+    }
+    BASE_TRY(store_list(root, folder, &all, err));
+    for (size_t i = 0; i < all.n; i++) {
+        BASE_AUTO(store_version) v = NULL;
+        BASE_AUTO_MEM char *path = base_path("%s/%s", folder, all.names[i]);
+        bool is_gone = false;
+        uint64_t k;
+
+        if (path == NULL) {
+            return base_fail(err, BASE_NO_MEM, "cannot list manifests");
+        }
+        if (!store_replaced_parse(all.names[i], &k)) {
+            continue;
+        }
+        BASE_TRY(replaced_remove(root, path, &is_gone, err));
+        if (is_gone) {
+            is_removed = true;
+            continue;
+        }
+        BASE_TRY(store_version_open_replaced(root, job, number, k, &v, err));
+        BASE_TRY(named_add(v, named, err));
+    }
+    if (is_removed) {
+        BASE_TRY(base_dir_sync(store_root_fd(root), folder, err));
+    }
+    BASE_TRY(store_version_open_manifest(root, job, number, &current, err));
+    return named_add(current, named, err);
 }
 
 static enum base_code named_collect(const struct store_root *root,
@@ -99,7 +179,7 @@ static enum base_code named_collect(const struct store_root *root,
         }
         BASE_TRY(code);
         for (size_t k = 0; k < n; k++) {
-            code = named_add(root, jobs.names[i], numbers[k], named, err);
+            code = named_version(root, jobs.names[i], numbers[k], named, err);
             if (code != BASE_OK) {
                 return base_wrap(err, code,
                                  "nothing is swept: a version cannot be read");
@@ -111,23 +191,13 @@ static enum base_code named_collect(const struct store_root *root,
     return BASE_OK;
 }
 
+/* --- removing --- */
+
 struct sweep {
     const struct store_root *root;
     const struct named *named;
     struct store_sweep done;
 };
-
-static enum base_code file_remove(const struct store_root *root,
-                                  const char *path,
-                                  struct base_err *err)
-{
-    BASE_TRY(base_fault_check(BASE_FAULT_store_sweep, err));
-    BASE_TRY(store_root_keep_lock(root, err));
-    if (unlinkat(store_root_fd(root), path, 0) < 0 && errno != ENOENT) {
-        return base_fail_errno(err, errno, "%s: cannot remove", path);
-    }
-    return BASE_OK;
-}
 
 /* Strange entries are fsck's to tell, not ours to remove. */
 static enum base_code sweep_blob(void *ctx,

@@ -26,8 +26,8 @@ static const struct {
     {0, {{2, {2, 0}, {4, 3}}, 0, SMALL_HEADER_BYTES + 24, {12, 4}}},
     {1,
      {{1, {0}, {SMALL_BIG_BYTES}}, 0, SMALL_HEADER_BYTES + SMALL_A_BYTES, {1}}},
-    {2, {{1, {0}, {8}}, 1, SMALL_BUCKET_AT, {4}}},
-    {3, {{1, {0}, {4}}, 1, SMALL_BUCKET_AT + 32, {4}}},
+    {2, {{1, {0}, {8}}, 1, 0, {4}}},
+    {3, {{1, {0}, {4}}, 1, 32, {4}}},
 };
 
 enum { N_REGIONS = 5, N_CHUNKS = 7 };
@@ -39,12 +39,13 @@ static const struct ptc_manifest_region regions[N_REGIONS] = {
      .blob = 0,
      .offset = SMALL_HEADER_BYTES + SMALL_A_BYTES,
      .n_bytes = SMALL_BIG_BYTES},
-    {.tensor = PTC_NONE, .blob = 1, .offset = SMALL_BUCKET_AT, .n_bytes = 48},
-    {.tensor = PTC_NONE, .blob = 1, .offset = SMALL_NOTES_AT, .n_bytes = 16},
+    {.tensor = PTC_NONE, .blob = 1, .n_bytes = SMALL_BUCKET_BYTES},
+    {.tensor = PTC_NONE, .blob = 2, .n_bytes = SMALL_NOTES_BYTES},
 };
 
-static const uint64_t blob_bytes[2] = {
-    SMALL_HEADER_BYTES + SMALL_A_BYTES + SMALL_BIG_BYTES, SMALL_NOTES_AT + 16};
+static const uint64_t blob_bytes[SMALL_N_BLOBS] = {
+    SMALL_HEADER_BYTES + SMALL_A_BYTES + SMALL_BIG_BYTES, SMALL_BUCKET_BYTES,
+    SMALL_NOTES_BYTES};
 
 int small_store_make(void **state)
 {
@@ -115,7 +116,7 @@ struct small_blobs small_store_blobs(struct small_store *store, uint64_t seed)
     struct small_blobs blobs;
     struct base_err err;
 
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < SMALL_N_BLOBS; i++) {
         struct ptc_manifest_blob *blob = &blobs.blobs[i];
         size_t n = (size_t)blob_bytes[i];
         BASE_AUTO_MEM char *bytes = malloc(n);
@@ -151,7 +152,10 @@ static void digest_all(struct small_store *store,
 
         *region = regions[i];
         region->first_chunk = chunk;
-        region->is_digested = true;
+        region->is_digested = !store->is_undigested;
+        if (i == N_REGIONS - 1 && store->object_blob != 0) {
+            region->blob = store->object_blob;
+        }
         assert_ok(store_blob_open(store->root, &blobs->blobs[region->blob], &fd,
                                   &err),
                   &err);
@@ -160,8 +164,14 @@ static void digest_all(struct small_store *store,
                                      &region->digest, &err),
                   &err);
         chunk += store_digest_n_chunks(region->n_bytes);
+        if (store->is_undigested) {
+            region->digest = (struct base_digest){0};
+        }
     }
     assert_int_equal(chunk, N_CHUNKS);
+    if (store->is_undigested) {
+        memset(ret_chunks, 0, N_CHUNKS * sizeof(*ret_chunks));
+    }
 }
 
 static void write_table(struct small_store *store,
@@ -230,7 +240,7 @@ void small_store_publish_as(struct small_store *store,
                                              "'*'\n"),
                  .origin = BASE_STR("import")},
         .blobs = blobs->blobs,
-        .n_blobs = 2,
+        .n_blobs = SMALL_N_BLOBS,
         .regions = own,
         .n_regions = N_REGIONS,
         .chunks = chunks,

@@ -112,9 +112,41 @@ static void test_a_whole_store_has_no_finding(void **state)
     assert_clean(store);
     /* Shared regions are read once. */
     check(store, true, &told);
-    assert_int_equal(told.all_bytes,
-                     SMALL_A_BYTES + SMALL_BIG_BYTES + SMALL_NOTES_AT + 16);
+    assert_int_equal(told.all_bytes, SMALL_A_BYTES + SMALL_BIG_BYTES +
+                                         SMALL_BUCKET_BYTES +
+                                         SMALL_NOTES_BYTES);
     assert_int_equal(told.done_bytes, told.all_bytes);
+}
+
+static void test_an_object_that_is_no_blob_of_its_own_is_found(void **state)
+{
+    struct small_store *store = *state;
+    struct small_blobs blobs = small_store_blobs(store, 1);
+    TOLD told = {0};
+
+    store->object_blob = 1;
+    small_store_publish(store, "train", 1, &blobs);
+    check(store, false, &told);
+    assert_told(&told, "train@1", "object notes.txt: is no blob of its own");
+}
+
+static void test_what_is_not_digested_is_no_finding(void **state)
+{
+    struct small_store *store = *state;
+    struct small_blobs blobs = small_store_blobs(store, 1);
+    TOLD told = {0};
+
+    store->is_undigested = true;
+    small_store_publish(store, "train", 1, &blobs);
+    assert_clean(store);
+    check(store, true, &told);
+    assert_int_equal(told.n, 0);
+    assert_int_equal(told.all_bytes, 0);
+    store->is_undigested = false; /* another version has digests of them */
+    small_store_publish(store, "train", 2, &blobs);
+    flip(small_store_blob_at(store, &blobs.blobs[1]), 3, 3);
+    check(store, true, &told);
+    assert_told(&told, "train@2", "a bucket with 'm1', 'm2'");
 }
 
 static void test_a_strange_file_is_found(void **state)
@@ -209,10 +241,10 @@ static void test_a_missing_or_short_blob_is_found_once(void **state)
     small_store_publish(store, "train", 1, &blobs);
     small_store_publish(store, "train", 2, &blobs);
     (void)store_blob_name_format(&blobs.blobs[1].name, name);
-    assert_int_equal(truncate(small_store_blob_at(store, &blobs.blobs[1]), 63),
+    assert_int_equal(truncate(small_store_blob_at(store, &blobs.blobs[1]), 47),
                      0);
     check(store, true, &told);
-    assert_told(&told, name, "has 63 bytes, its manifest says 64");
+    assert_told(&told, name, "has 47 bytes, its manifest says 48");
     assert_non_null(strstr(told.text.ptr, "train@1"));
     assert_int_equal(unlink(small_store_blob_at(store, &blobs.blobs[1])), 0);
     check(store, true, &told);
@@ -312,8 +344,8 @@ static void test_a_flipped_bit_is_found_with_tensor_and_version(void **state)
         {0, SMALL_HEADER_BYTES + SMALL_A_BYTES, "tensor 'big'"},
         {0, SMALL_HEADER_BYTES + SMALL_A_BYTES + SMALL_BIG_BYTES - 1,
          "tensor 'big'"},
-        {1, SMALL_BUCKET_AT + 3, "a bucket with 'm1', 'm2'"},
-        {1, SMALL_NOTES_AT + 15, "object 'notes.txt'"},
+        {1, 3, "a bucket with 'm1', 'm2'"},
+        {2, 15, "object 'notes.txt'"},
     };
     struct small_store *store = *state;
     struct small_blobs blobs = small_store_blobs(store, 1);
@@ -395,6 +427,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         small_store_test(test_a_whole_store_has_no_finding),
+        small_store_test(test_an_object_that_is_no_blob_of_its_own_is_found),
+        small_store_test(test_what_is_not_digested_is_no_finding),
         small_store_test(test_a_strange_file_is_found),
         small_store_test(test_a_missing_folder_is_found),
         small_store_test(test_a_last_that_is_no_number_is_found),

@@ -164,7 +164,7 @@ static void test_who_lost_the_lock_changes_no_more(void **state)
     assert_int_equal(store_sweep(store->root, &swept, &err), BASE_CHANGED);
     assert_non_null(strstr(err.text, "was removed or replaced"));
     assert_ok(store_sweep(other, &swept, &err), &err);
-    assert_int_equal(swept.n_blobs, 2);
+    assert_int_equal(swept.n_blobs, SMALL_N_BLOBS);
 }
 
 static void test_the_lock_clears_staging(void **state)
@@ -191,7 +191,8 @@ static void test_usage_counts_blobs_against_the_budget(void **state)
     uint64_t budget;
 
     assert_ok(store_root_usage(store->root, &used, &budget, &err), &err);
-    assert_int_equal(used, blobs.blobs[0].n_bytes + blobs.blobs[1].n_bytes);
+    assert_int_equal(used, blobs.blobs[0].n_bytes + blobs.blobs[1].n_bytes +
+                               blobs.blobs[2].n_bytes);
     assert_true(budget > used);
     small_store_write(
         store, "id",

@@ -275,9 +275,10 @@ static void test_the_sweep_frees_exactly_what_is_not_named(void **state)
         small_store_has(store, "tables/00000000000000000000000000000000"));
     assert_ok(store_version_release(store->root, "train", 1, &err), &err);
     assert_ok(store_sweep(store->root, &sweep, &err), &err);
-    assert_int_equal(sweep.n_blobs, 2);
-    assert_int_equal(sweep.n_bytes,
-                     old.blobs[0].n_bytes + old.blobs[1].n_bytes);
+    assert_int_equal(sweep.n_blobs, SMALL_N_BLOBS);
+    assert_int_equal(sweep.n_bytes, old.blobs[0].n_bytes +
+                                        old.blobs[1].n_bytes +
+                                        old.blobs[2].n_bytes);
     for (size_t i = 0; i < 2; i++) {
         assert_int_equal(store_blob_open(store->root, &old.blobs[i], &fd, &err),
                          BASE_NOT_FOUND);
