@@ -4,22 +4,15 @@
  * that are the lowest holder of something in them; what other ranks have is
  * a copy of these.  Each file is covered by regions: its header, and each
  * tensor.  Objects are blobs of their own. */
-#include <errno.h>
-#include <inttypes.h>
-#include <time.h>
-
 #include "base/io.h"
 #include "base/num.h"
 #include "base/parallel.h"
-#include "ptc/json.h"
-#include "store/change.h"
 #include "store/copy.h"
 #include "store/digest.h"
+#include "store/draft.h"
 #include "store/source_priv.h"
 
-#define POSITION_NAME "retile.json"
-
-enum { COPY_BYTES = 1 << 20, POSITION_MAX_BYTES = 1 << 20, MAX_THREADS = 8 };
+enum { COPY_BYTES = 1 << 20, MAX_THREADS = 8 };
 
 struct import {
     const struct store_source *source;
@@ -29,13 +22,9 @@ struct import {
     const struct store_import_options *options;
     BASE_VEC(struct ptc_file *) files; /* of the first blobs */
     BASE_VEC(struct store_copy_file) targets;
-    BASE_VEC(struct ptc_manifest_blob) blobs; /* of files, then of objects */
-    BASE_VEC(int) fds;                        /* borrowed of the change */
-    BASE_VEC(struct ptc_manifest_region) regions;
-    BASE_VEC(struct ptc_manifest_object) objects;
-    struct base_digest *chunks;
-    uint64_t n_chunks;
-    uint64_t all_bytes; /* of all blobs */
+    struct store_draft draft; /* blobs of files, then of objects */
+    BASE_VEC(int) fds;        /* of these; borrowed of the change */
+    uint64_t all_bytes;       /* of all blobs */
     uint64_t step, samples;
     ptc_rank rank;          /* while pieces are collected */
     struct ptc_piece piece; /* of the part looked at; of `tensor` */
@@ -51,13 +40,10 @@ static void import_done(struct import *import)
     }
     base_vec_done(&import->files);
     base_vec_done(&import->targets);
-    base_vec_done(&import->blobs);
+    store_draft_done(&import->draft);
     base_vec_done(&import->fds);
-    base_vec_done(&import->regions);
-    base_vec_done(&import->objects);
     ptc_pieces_free(import->pieces);
     ptc_layout_free(import->own_layout);
-    free(import->chunks);
 }
 
 #define AUTO_IMPORT __attribute__((cleanup(import_done))) struct import
@@ -181,52 +167,6 @@ static enum base_code list_files(struct import *import, struct base_err *err)
     return BASE_OK;
 }
 
-/* --- the data position -------------------------------------------------- */
-
-static enum base_code get_number(const json_t *json,
-                                 const char *key,
-                                 uint64_t *ret,
-                                 struct base_err *err)
-{
-    return json_object_get(json, key) == NULL
-               ? BASE_OK
-               : ptc_json_get_u64(json, key, ret, err);
-}
-
-/* step and samples of retile.json; either, or the file, may be absent. */
-static enum base_code read_position(struct import *import, struct base_err *err)
-{
-    const struct store_blob *blob = NULL;
-    BASE_AUTO_MEM char *text = NULL;
-    PTC_JSON_AUTO json = NULL;
-    enum base_code rc;
-
-    import->step = import->samples = UINT64_MAX;
-    BASE_TRY(store_source_object(import->source, BASE_STR(POSITION_NAME),
-                                 PTC_NONE, &blob, err));
-    if (blob == NULL) {
-        return BASE_OK;
-    }
-    if (blob->n_bytes > POSITION_MAX_BYTES) {
-        return base_fail(err, BASE_LIMIT,
-                         "%s: has %" PRIu64 " bytes, the limit is %d",
-                         blob->label, blob->n_bytes, POSITION_MAX_BYTES);
-    }
-    text = malloc((size_t)blob->n_bytes + 1);
-    if (text == NULL) {
-        return no_mem(err);
-    }
-    BASE_TRY(base_io_pread(blob->fd, text, (size_t)blob->n_bytes, 0,
-                           blob->label, err));
-    BASE_TRY(ptc_json_load((struct base_str){text, (size_t)blob->n_bytes},
-                           blob->label, &json, err));
-    rc = get_number(json, "step", &import->step, err);
-    if (rc == BASE_OK) {
-        rc = get_number(json, "samples", &import->samples, err);
-    }
-    return rc == BASE_OK ? rc : base_wrap(err, rc, "%s", blob->label);
-}
-
 /* --- copying ------------------------------------------------------------ */
 
 static enum base_code add_blob(struct import *import,
@@ -235,30 +175,11 @@ static enum base_code add_blob(struct import *import,
                                int *ret_fd,
                                struct base_err *err)
 {
-    struct ptc_manifest_blob blob = {.n_bytes = n_bytes};
+    struct ptc_blob_name name;
 
-    BASE_TRY(store_change_blob(change, n_bytes, &blob.name, ret_fd, err));
-    return base_vec_push(&import->blobs, blob) &&
-                   base_vec_push(&import->fds, *ret_fd)
-               ? BASE_OK
-               : no_mem(err);
-}
-
-static enum base_code add_region(struct import *import,
-                                 uint32_t tensor,
-                                 uint64_t offset,
-                                 uint64_t n_bytes,
-                                 struct base_err *err)
-{
-    struct ptc_manifest_region region = {.tensor = tensor,
-                                         .blob = (uint32_t)import->blobs.n - 1,
-                                         .offset = offset,
-                                         .n_bytes = n_bytes,
-                                         .first_chunk = import->n_chunks,
-                                         .is_digested = true};
-
-    import->n_chunks += store_digest_n_chunks(n_bytes);
-    return base_vec_push(&import->regions, region) ? BASE_OK : no_mem(err);
+    BASE_TRY(store_change_blob(change, n_bytes, &name, ret_fd, err));
+    BASE_TRY(store_draft_add_blob(&import->draft, &name, n_bytes, err));
+    return base_vec_push(&import->fds, *ret_fd) ? BASE_OK : no_mem(err);
 }
 
 /* A blob for a file, with its header; data come later. */
@@ -273,13 +194,15 @@ static enum base_code make_file(struct import *import,
     BASE_TRY(add_blob(import, change, ptc_file_n_bytes(file), &target.fd, err));
     BASE_TRY(base_io_pwrite(target.fd, header.ptr, header.len, 0, target.label,
                             err));
-    BASE_TRY(add_region(import, PTC_NONE, 0, header.len, err));
+    BASE_TRY(store_draft_add_region(&import->draft, PTC_NONE, 0, header.len,
+                                    true, err));
     for (uint32_t i = 0; i < ptc_file_n_entries(file); i++) {
         const struct ptc_file_entry *entry = ptc_file_entry(file, i);
 
         if (entry->n_bytes > 0) {
-            BASE_TRY(add_region(import, entry->shown.tensor, entry->offset,
-                                entry->n_bytes, err));
+            BASE_TRY(store_draft_add_region(&import->draft, entry->shown.tensor,
+                                            entry->offset, entry->n_bytes, true,
+                                            err));
         }
     }
     return base_vec_push(&import->targets, target) ? BASE_OK : no_mem(err);
@@ -292,8 +215,6 @@ static enum base_code copy_object(struct import *import,
 {
     const struct store_blob *from =
         store_source_blob(import->source, object->blob);
-    struct ptc_manifest_object as = {object->name, object->rank,
-                                     (uint32_t)import->regions.n};
     BASE_AUTO_MEM char *buf = malloc(COPY_BYTES);
     int fd = -1;
 
@@ -308,8 +229,8 @@ static enum base_code copy_object(struct import *import,
         BASE_TRY(base_io_pwrite(fd, buf, n, at, "a new blob", err));
         at += n;
     }
-    BASE_TRY(add_region(import, PTC_NONE, 0, from->n_bytes, err));
-    return base_vec_push(&import->objects, as) ? BASE_OK : no_mem(err);
+    return store_draft_add_object(&import->draft, object->name, object->rank,
+                                  true, err);
 }
 
 static bool on_copied(void *ctx, uint64_t done_bytes, uint64_t all_bytes)
@@ -351,12 +272,13 @@ static enum base_code
 digest_one(void *ctx, size_t item, unsigned thread, struct base_err *err)
 {
     struct import *import = ctx;
-    struct ptc_manifest_region *region = &import->regions.items[item];
+    struct store_draft *draft = &import->draft;
+    struct ptc_manifest_region *region = &draft->regions.items[item];
     uint64_t done;
 
     BASE_TRY(store_digest_range(import->fds.items[region->blob], region->offset,
                                 region->n_bytes, "a new blob",
-                                import->chunks + region->first_chunk,
+                                draft->chunks + region->first_chunk,
                                 &region->digest, err));
     done = __atomic_add_fetch(&import->digested_bytes, region->n_bytes,
                               __ATOMIC_RELAXED);
@@ -374,12 +296,9 @@ static enum base_code digest_all(struct import *import, struct base_err *err)
     if (n_threads == 0) {
         n_threads = (unsigned)base_min_u64(base_n_cpus(), MAX_THREADS);
     }
-    import->chunks =
-        calloc((size_t)import->n_chunks + 1, sizeof(*import->chunks));
-    if (import->chunks == NULL) {
-        return no_mem(err);
-    }
-    return base_parallel(n_threads, import->regions.n, digest_one, import, err);
+    BASE_TRY(store_draft_make_chunks(&import->draft, err));
+    return base_parallel(n_threads, import->draft.regions.n, digest_one, import,
+                         err);
 }
 
 static enum base_code publish(struct import *import,
@@ -387,32 +306,12 @@ static enum base_code publish(struct import *import,
                               uint64_t *ret_number,
                               struct base_err *err)
 {
-    const struct ptc_table *table = ptc_layout_table(import->layout);
-    struct ptc_manifest_new manifest = {
-        .blobs = import->blobs.items,
-        .n_blobs = (uint32_t)import->blobs.n,
-        .regions = import->regions.items,
-        .n_regions = (uint32_t)import->regions.n,
-        .chunks = import->chunks,
-        .n_chunks = import->n_chunks,
-        .objects = import->objects.items,
-        .n_objects = (uint32_t)import->objects.n,
-        .table = table,
-        .pieces = import->pieces};
-    struct timespec now = {0};
-    BASE_AUTO_BUF text;
+    struct ptc_manifest_head head = {.step = import->step,
+                                     .samples = import->samples,
+                                     .origin = BASE_STR("import")};
 
-    base_buf_init(&text, (size_t)PTC_SPEC_MAX_BYTES * 4);
-    BASE_TRY(ptc_spec_format(ptc_layout_spec(import->layout), &text, err));
-    (void)clock_gettime(CLOCK_REALTIME, &now); /* cannot fail for this clock */
-    manifest.head = (struct ptc_manifest_head){
-        .step = import->step,
-        .samples = import->samples,
-        .created_ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec,
-        .table = ptc_table_digest(table),
-        .layout = base_buf_str(&text),
-        .origin = BASE_STR("import")};
-    return store_change_publish(change, &manifest, ret_number, err);
+    return store_draft_publish(&import->draft, change, import->layout,
+                               import->pieces, &head, ret_number, err);
 }
 
 enum base_code store_import(struct store_root *root,
@@ -427,7 +326,7 @@ enum base_code store_import(struct store_root *root,
 
     BASE_TRY(find_layout(&import, err));
     BASE_TRY(list_files(&import, err));
-    BASE_TRY(read_position(&import, err));
+    BASE_TRY(store_read_position(source, &import.step, &import.samples, err));
     BASE_TRY(store_change_begin(root, job, import.all_bytes, &change, err));
     BASE_TRY(copy_all(&import, change, err));
     BASE_TRY(digest_all(&import, err));
