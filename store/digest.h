@@ -8,6 +8,7 @@
 #ifndef STORE_DIGEST_H
 #define STORE_DIGEST_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -37,6 +38,25 @@ void store_digest_bytes(const void *bytes,
                         uint64_t n_bytes,
                         struct base_digest *ret_chunks,
                         struct base_digest *ret_identity);
+
+/* Digest those of @regions that are not: their places in @chunks (by first_chunk),
+ * their identities, and is_digested are filled in.  @fds has a descriptor for
+ * each blob that such a region names.  Reads are shared by @options' threads;
+ * progress counts bytes, from @begin_bytes on, of @all_bytes.
+ * Errors: BASE_INTERRUPTED; those of store_digest_range */
+struct store_digest_options {
+    unsigned n_threads; /* 0: the processors, at most 8 */
+    bool (*progress)(void *ctx, uint64_t done_bytes, uint64_t all_bytes);
+    void *progress_ctx;
+    uint64_t begin_bytes;
+    uint64_t all_bytes;
+};
+enum base_code store_digest_regions(const int *fds,
+                                    struct ptc_manifest_region *regions,
+                                    uint32_t n_regions,
+                                    struct base_digest *chunks,
+                                    const struct store_digest_options *options,
+                                    struct base_err *err) BASE_MUST_CHECK;
 
 /* The identity of a region whose chunks have these digests. */
 struct base_digest store_digest_identity(const struct base_digest *chunks,

@@ -1,0 +1,33 @@
+/* A manifest made from another one: its blobs, regions, digests and objects in
+ * arrays of one's own, the rest borrowed from it. */
+#ifndef STORE_DERIVE_H
+#define STORE_DERIVE_H
+
+#include "ptc/manifest.h"
+
+struct store_derived {
+    const struct ptc_manifest *from;
+    struct ptc_manifest_blob *blobs;
+    struct ptc_manifest_region *regions;
+    struct base_digest *chunks;
+    struct ptc_manifest_object *objects;
+    struct ptc_manifest_new manifest; /* of these arrays */
+};
+
+void store_derived_done(struct store_derived *derived);
+
+#define STORE_AUTO_DERIVED                                                     \
+    __attribute__((cleanup(store_derived_done))) struct store_derived
+
+/* All of @from, a manifest over table @old, but objects and pieces, as one over
+ * @table, which has all its tensors by name.  *ret is empty. */
+enum base_code store_derive(struct store_derived *ret,
+                            const struct ptc_manifest *from,
+                            const struct ptc_table *old,
+                            const struct ptc_table *table,
+                            struct base_err *err) BASE_MUST_CHECK;
+/* And every object. */
+enum base_code store_derive_objects(struct store_derived *derived,
+                                    struct base_err *err) BASE_MUST_CHECK;
+
+#endif
