@@ -20,7 +20,9 @@
 
 #define FS_MAX_READ (1u << 20) /* the largest read request, in bytes */
 
+struct fs_backings;
 struct fs_daemon;
+struct fs_handover;
 
 struct fs_stats {
     atomic_uint_fast64_t n_open; /* handles, now */
@@ -37,8 +39,10 @@ struct fs {
     struct fs_views *views;
     struct fs_events *events;
     struct fs_snapshots snapshots;
-    struct fs_channel *channel; /* made by fs_session_run */
-    struct fs_daemon *daemon;   /* borrowed: who waits for the mount */
+    struct fs_handover *handover;
+    struct fs_backings *backings; /* see fuse/passthrough.h */
+    struct fs_channel *channel;   /* made by fs_session_run */
+    struct fs_daemon *daemon;     /* borrowed: who waits for the mount */
     struct fs_stats stats;
     struct timespec started;
     uid_t uid; /* who mounts: everybody's owner */

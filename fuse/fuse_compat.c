@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -14,26 +16,50 @@
 
 /* Newer than the headers that we build with. */
 #define INIT_DIRECT_IO_ALLOW_MMAP (UINT64_C(1) << 36)
+#define INIT_PASSTHROUGH          (UINT64_C(1) << 37)
+#define OPEN_PARALLEL_WRITES      (UINT32_C(1) << 6)
+#define OPEN_PASSTHROUGH          (UINT32_C(1) << 7)
+
+struct backing_map {
+    int32_t fd;
+    uint32_t flags;
+    uint64_t padding;
+};
+
+#define DEV_BACKING_OPEN  _IOW(229, 1, struct backing_map)
+#define DEV_BACKING_CLOSE _IOW(229, 2, uint32_t)
+
+/* How deep file systems may lie on one another for passthrough: ours on one
+ * that lies on none.  Its field follows flags2 in the answer to INIT. */
+enum {
+    STACK_DEPTH = 1,
+    STACK_DEPTH_OFFSET =
+        offsetof(struct fuse_init_out, flags2) + sizeof(uint32_t),
+};
 
 /* What libfuse may leave out. */
 #define WANTED                                                                 \
-    (INIT_DIRECT_IO_ALLOW_MMAP | FUSE_PARALLEL_DIROPS | FUSE_HANDLE_KILLPRIV_V2)
+    (INIT_DIRECT_IO_ALLOW_MMAP | INIT_PASSTHROUGH | FUSE_PARALLEL_DIROPS |     \
+     FUSE_HANDLE_KILLPRIV_V2)
 
 struct fs_channel {
     void *owner;
     uint64_t masked;
     fs_channel_ready_fn ready;
+    int fd; /* the device; borrowed from the session */
     /* Written by the thread that serves INIT, before any other request is
      * sent; the atomics order that for the others. */
     atomic_uint_fast64_t offered;
     atomic_uint_fast64_t init_unique; /* 0: INIT was not read yet */
     atomic_bool is_ready;
+    atomic_bool has_passthrough;
 };
 
 static const struct {
     const char *name;
     uint64_t bits;
 } features[] = {
+    {"passthrough", INIT_PASSTHROUGH},
     {"allow_mmap", INIT_DIRECT_IO_ALLOW_MMAP},
     {"parallel_dirops", FUSE_PARALLEL_DIROPS},
     {"killpriv_v2", FUSE_HANDLE_KILLPRIV_V2},
@@ -67,12 +93,54 @@ const char *fs_feature_name(unsigned i)
 
 bool fs_channel_offered(const struct fs_channel *channel, unsigned i)
 {
+    if (i < N_FEATURES && features[i].bits == INIT_PASSTHROUGH) {
+        return channel->has_passthrough;
+    }
     return i < N_FEATURES && (channel->offered & features[i].bits) != 0;
 }
 
 bool fs_channel_has_mmap(const struct fs_channel *channel)
 {
     return (channel->offered & INIT_DIRECT_IO_ALLOW_MMAP) != 0;
+}
+
+bool fs_channel_has_passthrough(const struct fs_channel *channel)
+{
+    return channel->has_passthrough;
+}
+
+uint32_t fs_channel_backing_open(const struct fs_channel *channel, int fd)
+{
+    struct backing_map map = {.fd = fd};
+    int id = ioctl(channel->fd, DEV_BACKING_OPEN, &map);
+
+    return id > 0 ? (uint32_t)id : 0;
+}
+
+void fs_channel_backing_close(const struct fs_channel *channel, uint32_t id)
+{
+    (void)ioctl(channel->fd, DEV_BACKING_CLOSE, &id); /* ours: it exists */
+}
+
+/* The kernel offers passthrough to everybody, and refuses each file of who may
+ * not use it. */
+static void try_passthrough(struct fs_channel *channel)
+{
+    BASE_AUTO_FD file = -1;
+    uint32_t id;
+
+    if ((channel->offered & INIT_PASSTHROUGH) == 0) {
+        return;
+    }
+    file = memfd_create("retile-probe", MFD_CLOEXEC);
+    if (file < 0) {
+        return;
+    }
+    id = fs_channel_backing_open(channel, file);
+    if (id != 0) {
+        fs_channel_backing_close(channel, id);
+        channel->has_passthrough = true;
+    }
 }
 
 bool fs_channel_take_fault(void)
@@ -92,6 +160,7 @@ fs_channel_create(void *owner, uint64_t masked, fs_channel_ready_fn ready)
         channel->owner = owner;
         channel->masked = masked;
         channel->ready = ready;
+        channel->fd = -1;
     }
     return channel;
 }
@@ -152,12 +221,16 @@ static ssize_t send_reply(int fd, const struct iovec *iov, int n_iov)
 static void amend_init(const struct fs_channel *channel,
                        struct fuse_init_out *init)
 {
-    uint64_t flags = channel->offered & WANTED;
+    const uint64_t flags = channel->offered & WANTED;
+    const uint32_t depth = STACK_DEPTH;
 
     init->flags |= (uint32_t)flags;
     if ((channel->offered & FUSE_INIT_EXT) != 0) {
         init->flags |= FUSE_INIT_EXT;
         init->flags2 |= (uint32_t)(flags >> 32);
+    }
+    if ((flags & INIT_PASSTHROUGH) != 0) {
+        memcpy((char *)init + STACK_DEPTH_OFFSET, &depth, sizeof(depth));
     }
 }
 
@@ -186,6 +259,7 @@ write_init(struct fs_channel *channel, int fd, const struct iovec *iov)
     n = send_reply(fd, amended, 2);
     if (n >= 0) {
         channel->is_ready = true;
+        try_passthrough(channel);
         channel->ready(channel->owner);
     }
     return n;
@@ -230,8 +304,10 @@ channel_writev(int fd, struct iovec *iov, int n_iov, void *userdata)
     return n;
 }
 
-enum base_code
-fs_channel_attach(struct fuse_session *session, int fd, struct base_err *err)
+enum base_code fs_channel_attach(struct fs_channel *channel,
+                                 struct fuse_session *session,
+                                 int fd,
+                                 struct base_err *err)
 {
     static const struct fuse_custom_io io = {
         .writev = channel_writev,
@@ -243,5 +319,85 @@ fs_channel_attach(struct fuse_session *session, int fd, struct base_err *err)
     if (rc != 0) {
         return base_fail_errno(err, -rc, "cannot set up the FUSE channel");
     }
+    channel->fd = fd;
     return BASE_OK;
+}
+
+/* Replies. */
+
+static struct fuse_open_out open_out(const struct fuse_file_info *fi,
+                                     uint32_t backing_id)
+{
+    struct fuse_open_out out = {.fh = fi->fh};
+
+    if (backing_id != 0) {
+        out.open_flags = OPEN_PASSTHROUGH;
+        memcpy((char *)&out + sizeof(out) - sizeof(backing_id), &backing_id,
+               sizeof(backing_id)); /* called padding, or backing_id */
+    } else {
+        out.open_flags =
+            (fi->direct_io ? FOPEN_DIRECT_IO | OPEN_PARALLEL_WRITES : 0) |
+            (fi->keep_cache ? FOPEN_KEEP_CACHE : 0);
+    }
+    out.open_flags |= fi->noflush ? FOPEN_NOFLUSH : 0;
+    return out;
+}
+
+int fs_reply_open(fuse_req_t req,
+                  const struct fuse_file_info *fi,
+                  uint32_t backing_id)
+{
+    const struct fuse_open_out out = open_out(fi, backing_id);
+
+    return fuse_reply_buf(req, (const char *)&out, sizeof(out));
+}
+
+static struct fuse_attr attr_out(const struct stat *attr)
+{
+    return (struct fuse_attr){
+        .ino = attr->st_ino,
+        .size = (uint64_t)attr->st_size,
+        .blocks = (uint64_t)attr->st_blocks,
+        .atime = (uint64_t)attr->st_atim.tv_sec,
+        .mtime = (uint64_t)attr->st_mtim.tv_sec,
+        .ctime = (uint64_t)attr->st_ctim.tv_sec,
+        .atimensec = (uint32_t)attr->st_atim.tv_nsec,
+        .mtimensec = (uint32_t)attr->st_mtim.tv_nsec,
+        .ctimensec = (uint32_t)attr->st_ctim.tv_nsec,
+        .mode = attr->st_mode,
+        .nlink = (uint32_t)attr->st_nlink,
+        .uid = attr->st_uid,
+        .gid = attr->st_gid,
+        .rdev = (uint32_t)attr->st_rdev,
+        .blksize = (uint32_t)attr->st_blksize,
+    };
+}
+
+/* A time to live, as seconds and nanoseconds. */
+static void split_time(double seconds, uint64_t *ret_s, uint32_t *ret_ns)
+{
+    *ret_s = seconds > 0 ? (uint64_t)seconds : 0;
+    *ret_ns = seconds > 0 ? (uint32_t)((seconds - (double)*ret_s) * 1e9) : 0;
+}
+
+int fs_reply_create(fuse_req_t req,
+                    const struct fuse_entry_param *entry,
+                    const struct fuse_file_info *fi,
+                    uint32_t backing_id)
+{
+    struct {
+        struct fuse_entry_out entry;
+        struct fuse_open_out open;
+    } out = {
+        .entry = {.nodeid = entry->ino,
+                  .generation = entry->generation,
+                  .attr = attr_out(&entry->attr)},
+        .open = open_out(fi, backing_id),
+    };
+
+    split_time(entry->entry_timeout, &out.entry.entry_valid,
+               &out.entry.entry_valid_nsec);
+    split_time(entry->attr_timeout, &out.entry.attr_valid,
+               &out.entry.attr_valid_nsec);
+    return fuse_reply_buf(req, (const char *)&out, sizeof(out));
 }

@@ -21,6 +21,9 @@
 #include "base/err.h"
 #include "base/str.h"
 
+struct fuse_entry_param;
+struct fuse_file_info;
+struct fuse_req;
 struct fuse_session;
 struct fs_channel;
 
@@ -35,16 +38,34 @@ fs_channel_create(void *owner, uint64_t masked, fs_channel_ready_fn ready);
 void fs_channel_free(struct fs_channel *channel);
 BASE_AUTO_DEFINE(fs_channel);
 
-/* Put a channel between @session and @fd, its device (that of the mount, or a
+/* Put @channel between @session and @fd, its device (that of the mount, or a
  * socket on which somebody plays the kernel).  The session's user data must be
  * the channel; its loop is not started. */
-enum base_code fs_channel_attach(struct fuse_session *session,
+enum base_code fs_channel_attach(struct fs_channel *channel,
+                                 struct fuse_session *session,
                                  int fd,
                                  struct base_err *err) BASE_MUST_CHECK;
 void *fs_channel_owner(const struct fs_channel *channel);
 
 /* Valid once INIT was read, that is in the session's init and later. */
 bool fs_channel_has_mmap(const struct fs_channel *channel);
+
+/* Can the kernel be given backing files (fuse/passthrough.h)?  Tried by giving
+ * it one, when INIT has been answered; false before. */
+bool fs_channel_has_passthrough(const struct fs_channel *channel);
+/* Register @fd as a backing file: its id, or 0 when the kernel refuses. */
+uint32_t fs_channel_backing_open(const struct fs_channel *channel, int fd);
+void fs_channel_backing_close(const struct fs_channel *channel, uint32_t id);
+
+/* As fuse_reply_open and fuse_reply_create; @backing_id 0: without.  Writes
+ * through several handles with direct I/O may then run at a time. */
+int fs_reply_open(struct fuse_req *req,
+                  const struct fuse_file_info *fi,
+                  uint32_t backing_id);
+int fs_reply_create(struct fuse_req *req,
+                    const struct fuse_entry_param *entry,
+                    const struct fuse_file_info *fi,
+                    uint32_t backing_id);
 
 /* Was a reply of this thread cut off by a truncated file?  Asking clears it. */
 bool fs_channel_take_fault(void);
@@ -54,7 +75,7 @@ bool fs_channel_take_fault(void);
 bool fs_feature_parse(struct base_str name, uint64_t *ret_bits);
 /* Name of feature @i, NULL past the last. */
 const char *fs_feature_name(unsigned i);
-/* Was feature @i offered (and not masked)? */
+/* Was feature @i offered (and not masked)?  Of passthrough: does it work? */
 bool fs_channel_offered(const struct fs_channel *channel, unsigned i);
 
 #endif

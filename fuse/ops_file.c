@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/fault.h"
+#include "fuse/passthrough.h"
 #include "fuse/serve.h"
 
 enum { SNAPSHOT_MAX_BYTES = 16 << 20 };
@@ -64,6 +65,26 @@ static void set_class(const struct fs *fs,
     fi->noflush = 1;
 }
 
+/* The file of the store that the kernel may read in place of @node, which is
+ * open; -1: none. */
+static int backing_fd(const struct fs_node *node)
+{
+    const struct store_blob *blob = NULL;
+
+    if (node->kind == FS_FILE) {
+        blob = fs_views_whole(node);
+    } else if (node->kind == FS_OBJECT &&
+               store_source_form(node->version->source) == STORE_FORM_VERSION) {
+        blob = node->node->object;
+    }
+    return blob != NULL ? blob->fd : -1;
+}
+
+static bool is_counted(const struct fs_node *node)
+{
+    return node->kind == FS_FILE || node->kind == FS_OBJECT;
+}
+
 static enum base_code open_node(struct fs *fs,
                                 const struct fs_node *node,
                                 struct fuse_file_info *fi,
@@ -102,6 +123,9 @@ static void close_node(struct fs *fs,
     if (node->kind == FS_FILE) {
         fs_views_release(fs->views, node);
     }
+    if (is_counted(node)) {
+        fs_backing_release(fs, node->ino, false);
+    }
     fs_snapshot_remove(&fs->snapshots, snapshot_of(fi));
     fs_versions_handle_close(fs->versions, node->version);
     fs->stats.n_open--;
@@ -113,6 +137,7 @@ void fs_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
     FS_AUTO_NODE node = {0};
     struct base_err err;
     enum base_code rc = fs_tree_node(fs->versions, ino, &node, &err);
+    uint32_t backing_id = 0;
 
     if (rc == BASE_OK && (fi->flags & O_ACCMODE) != O_RDONLY) {
         (void)fuse_reply_err(req, EROFS);
@@ -126,7 +151,12 @@ void fs_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
     }
     if (rc != BASE_OK) {
         (void)fuse_reply_err(req, fs_errno(rc));
-    } else if (fuse_reply_open(req, fi) != 0) {
+        return;
+    }
+    if (is_counted(&node)) {
+        backing_id = fs_backing_use(fs, ino, backing_fd(&node), false);
+    }
+    if (fs_reply_open(req, fi, backing_id) != 0) {
         close_node(fs, &node, fi); /* interrupted: no release will come */
     }
 }

@@ -223,8 +223,9 @@ static const struct {
      add_layout},
     {"log", "FILE", "append messages to FILE (without -f)", add_log},
     {"mask", "FEATURE[+...]",
-     "do not use a feature of the kernel: allow_mmap, parallel_dirops, "
-     "killpriv_v2, readdirplus, max_pages, async_read, init_ext",
+     "do not use a feature of the kernel: passthrough, allow_mmap, "
+     "parallel_dirops, killpriv_v2, readdirplus, max_pages, async_read, "
+     "init_ext",
      add_mask},
     {"threads", "N", "threads that serve requests (2 to 64)", add_threads},
     {"views", "SIZE", "memory for indices of closed files (64M)", add_views},

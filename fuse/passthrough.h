@@ -1,30 +1,43 @@
 /* Passthrough: the kernel reads and writes a file of the store itself, past us.
  *
- * An open or create is answered with the id of a backing file; libfuse 3.14
- * knows no such answers, so they are made here, raw.  Needs a kernel that offers
+ * An open or create is answered with the id of a backing file: fs_reply_open and
+ * fs_reply_create of fuse/fuse_compat.h, since libfuse 3.14 cannot.  Needs a kernel that offers
  * it and CAP_SYS_ADMIN: tried once, when the session begins, by registering a
  * file; never guessed from versions.  `-o mask=passthrough` turns it off.
  *
  * A node has at most one id at a time (the kernel insists on one backing inode
- * per inode); who opens a node keeps the id until no handle of it is left. */
+ * per inode); who opens a node keeps the id until no handle of it is left:
+ * fs_backing_use counts them, and where a dead server left handles, goes on
+ * with its counts and ids.  Any thread. */
 #ifndef FUSE_PASSTHROUGH_H
 #define FUSE_PASSTHROUGH_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "fuse/ops_impl.h"
+
+struct fs_handover;
+
+/* Who knows which nodes are open: in @handover, borrowed.  NULL: no memory. */
+struct fs_backings *fs_backings_create(struct fs_handover *handover);
+void fs_backings_free(struct fs_backings *backings);
 
 /* Register @fd, a regular file.  0: not possible, use another class. */
 uint32_t fs_backing_open(struct fs *fs, int fd);
 void fs_backing_close(struct fs *fs, uint32_t backing_id); /* 0 is fine */
 
-/* As fuse_reply_open and fuse_reply_create; @backing_id 0: without. */
-int fs_reply_open(fuse_req_t req,
-                  const struct fuse_file_info *fi,
-                  uint32_t backing_id);
-int fs_reply_create(fuse_req_t req,
-                    const struct fuse_entry_param *entry,
-                    const struct fuse_file_info *fi,
-                    uint32_t backing_id);
+/* A handle of node @ino is being opened: returns the node's id, made from @fd
+ * when this is its first handle.  0 (also for all further handles, until none
+ * is left): without passthrough; @fd -1 wants that.  Call fs_backing_release
+ * once per use, at RELEASE or when the reply to the open failed.
+ * @is_writer: the handle may write; the same at both. */
+uint32_t fs_backing_use(struct fs *fs, uint64_t ino, int fd, bool is_writer);
+void fs_backing_release(struct fs *fs, uint64_t ino, bool is_writer);
+/* Handles of @ino that may write: counted by the two above. */
+uint32_t fs_backing_n_writers(struct fs *fs, uint64_t ino);
+/* All such handles of the nodes that have some; stops when @fn says false. */
+typedef bool (*fs_writer_fn)(void *ctx, uint64_t ino, uint32_t n_writers);
+void fs_backing_each_writer(struct fs *fs, fs_writer_fn fn, void *ctx);
 
 #endif

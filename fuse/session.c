@@ -206,8 +206,8 @@ static enum base_code session_mount(struct session *session,
                          last_message[0] != '\0' ? ": " : "", last_message);
     }
     fuse_set_log_func(log_message);
-    return fs_channel_attach(session->fuse, fuse_session_fd(session->fuse),
-                             err);
+    return fs_channel_attach(session->fs->channel, session->fuse,
+                             fuse_session_fd(session->fuse), err);
 }
 
 static enum base_code loop(struct session *session, struct base_err *err)

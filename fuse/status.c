@@ -114,11 +114,16 @@ static void add_shown(struct fs *fs, struct base_buf *buf)
 
 static void add_features(const struct fs *fs, struct base_buf *buf)
 {
+    /* Files of a directory may change: they are never passed through. */
+    const bool is_passed = fs->options->job != NULL &&
+                           !fs->options->is_page_cache &&
+                           fs_channel_has_passthrough(fs->channel);
     const char *name;
     const char *comma = "";
     unsigned i;
 
-    (void)base_buf_addf(buf, ",\n  \"class\": \"%s\",\n  \"features\": [",
+    (void)base_buf_addf(buf, ",\n  \"class\": \"%s%s\",\n  \"features\": [",
+                        is_passed ? "passthrough+" : "",
                         fs->is_direct ? "direct" : "page");
     for (i = 0; (name = fs_feature_name(i)) != NULL; i++) {
         if (fs_channel_offered(fs->channel, i)) {

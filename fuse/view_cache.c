@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "fuse/tree.h"
+#include "fuse/whole.h"
 
 struct fs_views {
     size_t max_unused_bytes;
@@ -161,29 +162,45 @@ void fs_views_drop(struct fs_views *views, const struct fs_subtree *subtree)
     (void)pthread_mutex_unlock(&views->lock);
 }
 
-/* Builds without the lock. */
+/* The file's first user: what is slow is done without the lock. */
+static enum base_code
+begin(struct fs_views *views, const struct fs_node *node, struct base_err *err)
+{
+    struct fs_file *file = file_of(node);
+    struct ptc_view *view = NULL;
+    enum base_code rc = BASE_OK;
+
+    if (file->view != NULL) {
+        unused_remove(views, file);
+    }
+    file->is_building = true;
+    (void)pthread_mutex_unlock(&views->lock);
+    if (file->view == NULL) {
+        rc = build(node, &view, err);
+    }
+    if (rc == BASE_OK) {
+        file->whole = fs_whole_blob(node, view != NULL ? view : file->view);
+    }
+    (void)pthread_mutex_lock(&views->lock);
+    file->is_building = false;
+    (void)pthread_cond_broadcast(&views->built);
+    if (view != NULL) {
+        file->view = view;
+        views->n_bytes += ptc_view_memory_bytes(view);
+    }
+    return rc;
+}
+
 static enum base_code
 use(struct fs_views *views, const struct fs_node *node, struct base_err *err)
 {
     struct fs_file *file = file_of(node);
-    struct ptc_view *view = NULL;
-    enum base_code rc;
 
     while (file->is_building) { /* ends: building waits for nothing */
         (void)pthread_cond_wait(&views->built, &views->lock);
     }
-    if (file->view == NULL) {
-        file->is_building = true;
-        (void)pthread_mutex_unlock(&views->lock);
-        rc = build(node, &view, err);
-        (void)pthread_mutex_lock(&views->lock);
-        file->is_building = false;
-        (void)pthread_cond_broadcast(&views->built);
-        BASE_TRY(rc);
-        file->view = view;
-        views->n_bytes += ptc_view_memory_bytes(view);
-    } else if (file->n_users == 0) {
-        unused_remove(views, file);
+    if (file->n_users == 0) {
+        BASE_TRY(begin(views, node, err));
     }
     file->n_users++;
     return BASE_OK;
@@ -218,6 +235,11 @@ void fs_views_release(struct fs_views *views, const struct fs_node *node)
 const struct ptc_view *fs_views_get(const struct fs_node *node)
 {
     return file_of(node)->view;
+}
+
+const struct store_blob *fs_views_whole(const struct fs_node *node)
+{
+    return file_of(node)->whole;
 }
 
 void fs_views_memory(struct fs_views *views,

@@ -40,6 +40,9 @@ enum base_code fs_views_use(struct fs_views *views,
                             struct base_err *err) BASE_MUST_CHECK;
 void fs_views_release(struct fs_views *views, const struct fs_node *node);
 const struct ptc_view *fs_views_get(const struct fs_node *node);
+/* The blob that has exactly @node's bytes (fuse/whole.h), or NULL.  While in
+ * use. */
+const struct store_blob *fs_views_whole(const struct fs_node *node);
 
 /* Memory of all views, and of those that no handle uses. */
 void fs_views_memory(struct fs_views *views,

@@ -25,6 +25,7 @@ enum {
     FLAG_INIT_EXT = 1 << 30,
     FLAG2_ALLOW_MMAP = 1 << 4,
     FLAG2_PASSTHROUGH = 1 << 5,
+    STACK_DEPTH = 1,
 };
 
 struct head_in {
@@ -111,7 +112,7 @@ static void fixture_init(struct fixture *f, uint64_t masked)
     f->session = fuse_session_new(&args, &ops, sizeof(ops), f->channel);
     fuse_opt_free_args(&args);
     assert_non_null(f->session);
-    assert_ok(fs_channel_attach(f->session, ends[1], &err), &err);
+    assert_ok(fs_channel_attach(f->channel, f->session, ends[1], &err), &err);
 }
 
 static void fixture_done(struct fixture *f)
@@ -166,7 +167,12 @@ static const struct {
 } cases[] = {
     {"all", FLAG_PARALLEL_DIROPS | FLAG_KILLPRIV_V2 | FLAG_INIT_EXT,
      FLAG2_ALLOW_MMAP | FLAG2_PASSTHROUGH, NULL,
-     FLAG_PARALLEL_DIROPS | FLAG_KILLPRIV_V2 | FLAG_INIT_EXT, FLAG2_ALLOW_MMAP},
+     FLAG_PARALLEL_DIROPS | FLAG_KILLPRIV_V2 | FLAG_INIT_EXT,
+     FLAG2_ALLOW_MMAP | FLAG2_PASSTHROUGH},
+    {"passthrough masked", FLAG_INIT_EXT, FLAG2_ALLOW_MMAP | FLAG2_PASSTHROUGH,
+     "passthrough", FLAG_INIT_EXT, FLAG2_ALLOW_MMAP},
+    {"no passthrough offered", FLAG_INIT_EXT, FLAG2_ALLOW_MMAP, NULL,
+     FLAG_INIT_EXT, FLAG2_ALLOW_MMAP},
     {"no maps offered", FLAG_INIT_EXT, 0, NULL, FLAG_INIT_EXT, 0},
     {"maps masked", FLAG_PARALLEL_DIROPS | FLAG_INIT_EXT, FLAG2_ALLOW_MMAP,
      "allow_mmap", FLAG_PARALLEL_DIROPS | FLAG_INIT_EXT, 0},
@@ -201,7 +207,13 @@ static void test_only_what_is_offered_is_asked_for(void **state)
             fail_msg("%s: asked for %x, %x", cases[i].name, reply.flags,
                      reply.flags2);
         }
-        assert_int_equal(fs_channel_has_mmap(f.channel), cases[i].asked2 != 0);
+        assert_int_equal(
+            reply.unused[0],
+            (cases[i].asked2 & FLAG2_PASSTHROUGH) != 0 ? STACK_DEPTH : 0);
+        /* Asked for, but no file can be registered with a socket. */
+        assert_false(fs_channel_has_passthrough(f.channel));
+        assert_int_equal(fs_channel_has_mmap(f.channel),
+                         (cases[i].asked2 & FLAG2_ALLOW_MMAP) != 0);
         assert_int_equal(f.n_ready, 1);
         fixture_done(&f);
     }
