@@ -1,18 +1,31 @@
 /* Named fault points, so that tests can make a program die or a call fail at
  * an exact place.  Off unless RETILE_FAULT is set:
  *
- *   RETILE_FAULT=NAME=ACTION[@N][,...]      N: the N-th pass, from 1 (default)
- *   ACTION: crash   SIGKILL to ourselves
- *           error   the call fails with EIO
- *           nospace the call fails with ENOSPC
- *           short   a read or write does half of what was asked
+ *   RETILE_FAULT=NAME=ACTION[@N[+]][,...]   on the N-th pass, from 1 (default);
+ *                                           N+: and on every one behind it
+ *   ACTION: crash    SIGKILL to ourselves
+ *           stop     SIGSTOP to ourselves; goes on at SIGCONT
+ *           hang     the thread sleeps for RETILE_FAULT_HANG_S seconds (3600),
+ *                    whatever signals come, then goes on; /proc/PID/wchan says
+ *                    hrtimer_nanosleep
+ *           slow:MS  sleeps so many milliseconds, then goes on
+ *           error    the call fails with EIO
+ *           nospace  the call fails with ENOSPC
+ *           short    a read or write does half of what was asked
+ *           corrupt  a read or write flips one bit of what it moved
+ *
+ * short and corrupt are for the points where bytes pass, BASE_FAULT_BYTES.
+ * Passes are counted over a process and what it forks, so that a child that is
+ * started anew does not die again of what killed the one before it.
  *
  * Every point is in the one list below: `retile fault ls` prints it, and an
- * unknown name in RETILE_FAULT is an error at start. */
+ * unknown name, an action that the point cannot do, or a point armed twice is an
+ * error at start. */
 #ifndef BASE_FAULT_H
 #define BASE_FAULT_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "base/err.h"
 
@@ -43,6 +56,11 @@
     X(mount_read, "mount.read", "before a read is answered")                   \
     X(mount_open, "mount.open", "before an open is answered")
 
+/* The points where bytes pass: they can be halved and corrupted, too. */
+#define BASE_FAULT_BYTES(X)                                                    \
+    X(io_read)                                                                 \
+    X(io_write)
+
 enum base_fault_point {
 #define X(id, name, where) BASE_FAULT_##id,
     BASE_FAULT_POINTS(X)
@@ -50,24 +68,31 @@ enum base_fault_point {
         BASE_FAULT_N
 };
 
+/* What is left to the caller. */
 enum base_fault_action {
     BASE_FAULT_NONE,
     BASE_FAULT_ERROR,   /* behave as if the call failed with EIO */
     BASE_FAULT_NOSPACE, /* ... with ENOSPC */
     BASE_FAULT_SHORT,   /* do half */
+    BASE_FAULT_CORRUPT, /* flip a bit: base_fault_flip */
 };
 
 const char *base_fault_name(enum base_fault_point point);
 const char *base_fault_where(enum base_fault_point point);
 
+/* The name of the i-th action that @point can do; NULL: no more. */
+const char *base_fault_action_name(enum base_fault_point point, unsigned i);
+
 /* Read RETILE_FAULT.  Call once from main, before threads.
- * Errors: BASE_BAD_ARG  unknown name or action (the text names both) */
+ * Errors: BASE_BAD_ARG  unknown name or action (the text names both)
+ *         BASE_NO_MEM */
 enum base_code base_fault_init(struct base_err *err) BASE_MUST_CHECK;
 
 extern bool base_fault_is_armed; /* read only; set by base_fault_init */
 enum base_fault_action base_fault_pass_(enum base_fault_point point);
 
-/* Pass a point: does not return when it is armed with crash.  Any thread.
+/* Pass a point: does not return when it is armed with crash, and sleeps here
+ * for hang, slow and stop.  Any thread.
  * Cost when nothing is armed: one predictable branch. */
 static inline enum base_fault_action base_fault(enum base_fault_point point)
 {
@@ -76,6 +101,9 @@ static inline enum base_fault_action base_fault(enum base_fault_point point)
     }
     return base_fault_pass_(point);
 }
+
+/* Flip one bit in the middle of @n bytes; none when there are none. */
+void base_fault_flip(void *bytes, size_t n);
 
 /* Pass a point that has no call to fail: error and nospace become a code. */
 enum base_code base_fault_check(enum base_fault_point point,

@@ -46,8 +46,9 @@ void base_io_count_mapped(uint64_t n_bytes)
     count(&mapped_bytes, n_bytes);
 }
 
-/* Pass @point: the errno to pretend, or 0; @n is halved by a short fault. */
-static int pass(enum base_fault_point point, size_t *n)
+/* Pass @point: the errno to pretend, or 0; @n is halved by a short fault, and
+ * *flips set where a bit is to flip. */
+static int pass(enum base_fault_point point, size_t *n, bool *flips)
 {
     switch (base_fault(point)) {
     case BASE_FAULT_NONE:
@@ -59,6 +60,11 @@ static int pass(enum base_fault_point point, size_t *n)
     case BASE_FAULT_SHORT:
         if (n != NULL && *n > 1) {
             *n /= 2;
+        }
+        return 0;
+    case BASE_FAULT_CORRUPT:
+        if (flips != NULL) {
+            *flips = true;
         }
         return 0;
     }
@@ -73,7 +79,7 @@ enum base_code base_io_open(int dir_fd,
                             int *ret_fd,
                             struct base_err *err)
 {
-    int errnum = pass(BASE_FAULT_io_open, NULL);
+    int errnum = pass(BASE_FAULT_io_open, NULL, NULL);
     int fd = -1;
 
     if (errnum == 0) {
@@ -111,7 +117,8 @@ enum base_code base_io_pread(int fd,
     }
     while (done < n) {
         size_t part = n - done < CALL_MAX_BYTES ? n - done : CALL_MAX_BYTES;
-        int errnum = pass(BASE_FAULT_io_read, &part);
+        bool flips = false;
+        int errnum = pass(BASE_FAULT_io_read, &part, &flips);
         ssize_t got;
 
         if (errnum != 0) {
@@ -130,6 +137,9 @@ enum base_code base_io_pread(int fd,
                              "%s: ends at byte %" PRIu64 ", expected %" PRIu64,
                              label, offset + done, offset + n);
         }
+        if (flips) {
+            base_fault_flip((char *)buf + done, (size_t)got);
+        }
         count(&read_bytes, (uint64_t)got);
         done += (size_t)got;
     }
@@ -141,9 +151,11 @@ static ssize_t
 write_some(int fd, const struct iovec *iov, size_t n_iov, uint64_t offset)
 {
     struct iovec one;
+    char wrong[512];
     size_t part = iov[0].iov_len;
     size_t whole = part;
-    int errnum = pass(BASE_FAULT_io_write, &part);
+    bool flips = false;
+    int errnum = pass(BASE_FAULT_io_write, &part, &flips);
     ssize_t put;
 
     if (errnum != 0) {
@@ -152,6 +164,14 @@ write_some(int fd, const struct iovec *iov, size_t n_iov, uint64_t offset)
     }
     if (part != whole) { /* a short write was asked for */
         one = (struct iovec){iov[0].iov_base, part};
+        iov = &one;
+        n_iov = 1;
+    }
+    if (flips) { /* a short write of a bad copy: the caller's bytes are his */
+        part = part < sizeof(wrong) ? part : sizeof(wrong);
+        memcpy(wrong, iov[0].iov_base, part);
+        base_fault_flip(wrong, part);
+        one = (struct iovec){wrong, part};
         iov = &one;
         n_iov = 1;
     }
@@ -222,7 +242,7 @@ enum base_code base_io_pwrite(int fd,
 
 enum base_code base_io_sync(int fd, const char *label, struct base_err *err)
 {
-    int errnum = pass(BASE_FAULT_io_sync, NULL);
+    int errnum = pass(BASE_FAULT_io_sync, NULL, NULL);
 
     /* Never retried: after a failed fsync the kernel has dropped the pages'
      * error, and a second call would report success. */

@@ -122,6 +122,44 @@ static void test_armed_errors_are_reported(void **state)
     arm("");
 }
 
+/* How many bits differ, and none but in one byte. */
+static int n_flipped(const unsigned char *a, const unsigned char *b)
+{
+    int n_bytes = 0;
+    int n_bits = 0;
+
+    for (size_t i = 0; i < SIZE; i++) {
+        n_bytes += a[i] != b[i];
+        n_bits += __builtin_popcount((unsigned)(a[i] ^ b[i]));
+    }
+    assert_true(n_bytes <= 1);
+    return n_bits;
+}
+
+static void test_a_corrupt_call_flips_one_bit(void **state)
+{
+    unsigned char out[SIZE];
+    unsigned char in[SIZE];
+    unsigned char kept[SIZE];
+    BASE_AUTO_FD fd = -1;
+    struct base_err err;
+
+    fill(out);
+    fill(kept);
+    open_new(*state, &fd);
+    arm("io.write=corrupt,io.read=corrupt@2");
+    assert_ok(base_io_pwrite(fd, out, SIZE, 0, "label", &err), &err);
+    assert_int_equal(n_flipped(out, kept), 0); /* the caller's bytes are his */
+    assert_ok(base_io_pread(fd, in, SIZE, 0, "label", &err), &err);
+    assert_int_equal(n_flipped(in, out), 1);
+    memcpy(kept, in, SIZE);
+    assert_ok(base_io_pread(fd, in, SIZE, 0, "label", &err), &err);
+    assert_int_equal(n_flipped(in, kept), 1); /* in memory, not in the file */
+    assert_ok(base_io_pread(fd, in, SIZE, 0, "label", &err), &err);
+    assert_int_equal(n_flipped(in, kept), 0);
+    arm("");
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -129,6 +167,7 @@ int main(void)
         tmp_dir_test(test_pwritev_takes_any_number_of_parts),
         tmp_dir_test(test_a_shrunken_file_is_changed),
         tmp_dir_test(test_armed_errors_are_reported),
+        tmp_dir_test(test_a_corrupt_call_flips_one_bit),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
