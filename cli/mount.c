@@ -11,6 +11,7 @@ static const char *from;
 static const char *table;
 static const char *store;
 static const char *job;
+static const char *layout;
 static const char *mount_options;
 static bool is_foreground;
 
@@ -22,6 +23,8 @@ static const struct base_option options[] = {
     {"store", 0, "ROOT", "show a job of this store, in place of SRC", &store,
      NULL},
     {"job", 0, "JOB", "which job of the store", &job, NULL},
+    {"layout", 0, "SPEC", "the layout of JOB's saves while it has no version",
+     &layout, NULL},
     {"foreground", 'f', NULL, "stay in the foreground", NULL, &is_foreground},
     {"options", 'o', "OPT,...", "mount options; `-o help` lists them",
      &mount_options, NULL},
@@ -32,9 +35,10 @@ const struct base_command cli_mount_command = {
     .usage = "SRC MOUNTPOINT | --store ROOT --job JOB MOUNTPOINT [options]",
     .about =
         "Show a checkpoint directory under any layout, gathered when read\n"
-        "Read-only.  MOUNTPOINT gets ranks/ hf/ npy/ and as/SPEC/ for any\n"
-        "short form; of a store's job, versions/N/ with these and current,\n"
-        "a link to the newest.  Unmount with `fusermount3 -u MOUNTPOINT`.",
+        "MOUNTPOINT gets ranks/ hf/ npy/ and as/SPEC/ for any short form,\n"
+        "read-only; of a store's job, versions/N/ with these, current, a link\n"
+        "to the newest, and gen/current/save/, where training ranks save.\n"
+        "Unmount with `fusermount3 -u MOUNTPOINT`.",
     .example = "retile mount model/ /mnt/model\n"
                "ls /mnt/model/as/bert:tp=2,pp=2/ranks/003",
     .options = options,
@@ -65,7 +69,7 @@ static char *sibling(const char *name)
 
 enum cli_exit cli_mount(int argc, char **argv)
 {
-    const char *exec_argv[18];
+    const char *exec_argv[20];
     int n = 0;
     char **args;
     int n_args;
@@ -103,6 +107,10 @@ enum cli_exit cli_mount(int argc, char **argv)
     if (job != NULL) {
         exec_argv[n++] = "--job";
         exec_argv[n++] = job;
+    }
+    if (layout != NULL) {
+        exec_argv[n++] = "--layout";
+        exec_argv[n++] = layout;
     }
     if (is_foreground) {
         exec_argv[n++] = "-f";

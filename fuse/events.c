@@ -11,6 +11,7 @@ struct event {
     struct timespec first;
     struct timespec last;
     uint64_t n_times;
+    enum base_level level;
     const char *what; /* static */
     char *file;
     char *reason;
@@ -65,6 +66,7 @@ static bool is_same(const struct event *event,
 
 /* Lock held. */
 static void ring_add(struct fs_events *events,
+                     enum base_level level,
                      const char *what,
                      const char *file,
                      const char *reason)
@@ -92,6 +94,7 @@ static void ring_add(struct fs_events *events,
     event->first = now;
     event->last = now;
     event->n_times = 1;
+    event->level = level;
     event->what = what;
     events->n_added++;
 }
@@ -103,7 +106,7 @@ void fs_events_add(struct fs_events *events,
                    const char *reason)
 {
     (void)pthread_mutex_lock(&events->lock);
-    ring_add(events, what, file, reason);
+    ring_add(events, level, what, file, reason);
     (void)pthread_mutex_unlock(&events->lock);
     base_log(level, what, "file", file, "reason", reason);
 }
@@ -120,6 +123,23 @@ static void add_time(struct base_buf *buf, const struct timespec *time)
     (void)base_buf_addf(buf, "\"%s.%03ldZ\"", text, time->tv_nsec / 1000000);
 }
 
+static const char *level_text(enum base_level level)
+{
+    switch (level) {
+    case BASE_ERROR:
+        return "error";
+    case BASE_WARNING:
+        return "warning";
+    case BASE_NOTICE:
+        return "notice";
+    case BASE_INFO:
+        return "info";
+    case BASE_DEBUG:
+        return "debug";
+    }
+    return "?";
+}
+
 static void add_event(struct base_buf *buf, const struct event *event)
 {
     (void)base_buf_addf(buf, "{\"time\":");
@@ -129,7 +149,8 @@ static void add_event(struct base_buf *buf, const struct event *event)
                             ",\"times\":%" PRIu64 ",\"last\":", event->n_times);
         add_time(buf, &event->last);
     }
-    (void)base_buf_addf(buf, ",\"event\":");
+    (void)base_buf_addf(
+        buf, ",\"level\":\"%s\",\"event\":", level_text(event->level));
     (void)base_buf_add_json(buf, base_str_of(event->what));
     (void)base_buf_addf(buf, ",\"file\":");
     (void)base_buf_add_json(buf, base_str_of(event->file));

@@ -1,5 +1,6 @@
-/* What happened to a mount: a bounded ring of the last failures, shown as
- * .retile/events, one JSON object per line, oldest first; each is also logged.
+/* What happened to a mount: a bounded ring of failures, refusals and changes of
+ * state, shown as .retile/events, one JSON object per line with its level,
+ * oldest first; each is also logged.
  * A repetition of the newest event is counted in it.  Any thread. */
 #ifndef FUSE_EVENTS_H
 #define FUSE_EVENTS_H
@@ -9,7 +10,7 @@
 #include "base/log.h"
 #include "base/str.h"
 
-#define FS_EVENTS_MAX 256
+#define FS_EVENTS_MAX 1024 /* a refused save tells 100 lines */
 
 struct fs_events;
 struct fs_events *fs_events_create(void); /* NULL: no memory */

@@ -29,3 +29,20 @@ void fs_handover_free(struct fs_handover *handover)
         (void)munmap(handover, sizeof(*handover)); /* ours: cannot fail */
     }
 }
+
+void fs_handover_keep(struct fs_handover *handover,
+                      const struct fs_generations *all)
+{
+    const unsigned idx = handover->generations_at == 1 ? 1 : 0;
+
+    handover->generations[idx] = *all;
+    handover->generations_at = idx + 1; /* in this order: it is atomic */
+}
+
+const struct fs_generations *
+fs_handover_generations(const struct fs_handover *handover)
+{
+    const unsigned at = handover->generations_at;
+
+    return at == 1 || at == 2 ? &handover->generations[at - 1] : NULL;
+}

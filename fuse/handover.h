@@ -15,6 +15,7 @@
 
 #include "base/auto.h"
 #include "base/err.h"
+#include "fuse/generation.h"
 
 #define FS_HANDOVER_NODES 16384u /* that have open handles, at a time */
 
@@ -28,6 +29,9 @@ struct fs_open_node {
 
 struct fs_handover {
     struct fs_open_node nodes[FS_HANDOVER_NODES];
+    /* One is written while the other is the valid one. */
+    struct fs_generations generations[2];
+    atomic_uint generations_at; /* 1 + index of the valid one; 0: none */
 };
 
 /* New memory, zeroed.  *ret_fd is given: it is what others map. */
@@ -36,5 +40,12 @@ enum base_code fs_handover_create(int *ret_fd,
                                   struct base_err *err) BASE_MUST_CHECK;
 void fs_handover_free(struct fs_handover *handover); /* unmaps */
 BASE_AUTO_DEFINE(fs_handover);
+
+/* One thread at a time. */
+void fs_handover_keep(struct fs_handover *handover,
+                      const struct fs_generations *all);
+/* What was kept last, by whomever; NULL: nothing. */
+const struct fs_generations *
+fs_handover_generations(const struct fs_handover *handover);
 
 #endif

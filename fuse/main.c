@@ -1,5 +1,5 @@
 /* retile-fuse: show a checkpoint directory, or the versions of a job, under any
- * layout, read-only. */
+ * layout; take the saves of that job. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +21,7 @@ static const char *from;
 static const char *table;
 static const char *store;
 static const char *job;
+static const char *layout;
 static const char *last_list; /* of -o: handled by take_lists */
 static bool is_foreground;
 static bool is_version;
@@ -33,6 +34,8 @@ static const struct base_option options_table[] = {
     {"store", 0, "ROOT", "show a job of this store, in place of SRC", &store,
      NULL},
     {"job", 0, "JOB", "which job of the store", &job, NULL},
+    {"layout", 0, "SPEC", "the layout of JOB's saves while it has no version",
+     &layout, NULL},
     {"foreground", 'f', NULL, "stay in the foreground", NULL, &is_foreground},
     {"options", 'o', "OPT,...", "mount options; `-o help` lists them",
      &last_list, NULL},
@@ -44,7 +47,8 @@ static const struct base_command command = {
     .usage = "SRC MOUNTPOINT | --store ROOT --job JOB MOUNTPOINT [options]",
     .about = "Show a checkpoint directory, or the versions of a store's job,"
              "\nunder any layout, gathered when read."
-             "\nRead-only; unmount with `fusermount3 -u MOUNTPOINT`.",
+             "\nA job's saves are written below gen/current/save; all else is"
+             "\nread-only.  Unmount with `fusermount3 -u MOUNTPOINT`.",
     .example = "retile-fuse model/ /mnt/model\n"
                "ls /mnt/model/as/bert:tp=2,pp=2/ranks/003",
     .options = options_table,
@@ -138,6 +142,14 @@ static enum base_code take_places(char **args,
         return base_fail(err, BASE_BAD_ARG,
                          "--from and --table say what a directory does not; "
                          "a store knows both");
+    }
+    if (store == NULL && layout != NULL) {
+        return base_fail(err, BASE_BAD_ARG,
+                         "--layout says how the ranks of a store's job save; "
+                         "of a directory, --from says what it is in");
+    }
+    if (layout != NULL) {
+        BASE_TRY(fs_options_layout(options, layout, err));
     }
     options->from = from;
     options->table = table;

@@ -74,7 +74,7 @@ static enum base_code size_of(const struct fs *fs,
     case FS_FILE:
         return fs_views_size(node, ret, err);
     case FS_LINK:
-        BASE_TRY(fs_node_target(fs->versions, target, err));
+        BASE_TRY(fs_node_target(fs->versions, node, target, err));
         *ret = strlen(target);
         return BASE_OK;
     }
@@ -250,7 +250,7 @@ static void op_readlink(fuse_req_t req, fuse_ino_t ino)
     if (rc == BASE_OK && node.kind != FS_LINK) {
         rc = BASE_BAD_ARG;
     } else if (rc == BASE_OK) {
-        rc = fs_node_target(fs->versions, target, &err);
+        rc = fs_node_target(fs->versions, &node, target, &err);
         if (rc != BASE_OK) {
             fs_tell(fs, "readlink failed", &node, err.text);
         }

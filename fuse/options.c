@@ -17,6 +17,9 @@ enum {
     MAX_LAYOUTS = 256,
     MAX_VALUE_BYTES = 64 << 10,
     VIEW_BYTES_DEFAULT = 64 << 20,
+    COMMIT_WAIT_S_DEFAULT = 10,
+    SAVE_EXPIRE_S_DEFAULT = 3600,
+    MAX_WAIT_S = 30 * 24 * 3600,
 };
 
 /* One option: @value is NULL when none was given. */
@@ -36,6 +39,12 @@ void fs_options_init(struct fs_options *options)
         options->n_threads = 2; /* one may wait for a disk */
     }
     options->view_bytes = VIEW_BYTES_DEFAULT;
+    options->uid = getuid();
+    options->gid = getgid();
+    options->commit_wait_s = COMMIT_WAIT_S_DEFAULT;
+    options->save_expire_s = SAVE_EXPIRE_S_DEFAULT;
+    options->is_digesting = true;
+    options->is_compacting = true;
     base_buf_init(&options->kernel, MAX_VALUE_BYTES);
 }
 
@@ -52,6 +61,7 @@ void fs_options_done(struct fs_options *options)
     free(options->source);
     free(options->mountpoint);
     free(options->log);
+    free(options->layout_file);
 }
 
 static enum base_code
@@ -185,6 +195,133 @@ static enum base_code add_layout(struct fs_options *options,
     return BASE_OK;
 }
 
+/* Whom everything belongs to: another than who mounts, so only root may say. */
+static enum base_code parse_id(const char *name,
+                               const char *value,
+                               uint64_t *ret,
+                               struct base_err *err)
+{
+    if (!base_parse_u64(base_str_of(value), ret) || *ret >= UINT32_MAX) {
+        return bad_value(name, value, err);
+    }
+    if (geteuid() != 0) {
+        return base_fail(err, BASE_BAD_ARG, "-o %s: only root may say that",
+                         name);
+    }
+    return BASE_OK;
+}
+
+static enum base_code add_uid(struct fs_options *options,
+                              const char *name,
+                              const char *value,
+                              struct base_err *err)
+{
+    uint64_t id;
+
+    BASE_TRY(parse_id(name, value, &id, err));
+    options->uid = (uid_t)id;
+    return BASE_OK;
+}
+
+static enum base_code add_gid(struct fs_options *options,
+                              const char *name,
+                              const char *value,
+                              struct base_err *err)
+{
+    uint64_t id;
+
+    BASE_TRY(parse_id(name, value, &id, err));
+    options->gid = (gid_t)id;
+    return BASE_OK;
+}
+
+/* Saves. */
+
+static enum base_code add_replicas(struct fs_options *options,
+                                   const char *name,
+                                   const char *value,
+                                   struct base_err *err)
+{
+    if (strcmp(value, "warn") != 0 && strcmp(value, "refuse") != 0) {
+        return bad_value(name, value, err);
+    }
+    options->replicas = strcmp(value, "warn") == 0 ? STORE_REPLICAS_WARN
+                                                   : STORE_REPLICAS_REFUSE;
+    return BASE_OK;
+}
+
+static enum base_code parse_seconds(const char *name,
+                                    const char *value,
+                                    uint64_t *ret,
+                                    struct base_err *err)
+{
+    uint64_t n;
+
+    if (!base_parse_u64(base_str_of(value), &n) || n > MAX_WAIT_S) {
+        return bad_value(name, value, err);
+    }
+    *ret = n;
+    return BASE_OK;
+}
+
+static enum base_code add_commit_wait(struct fs_options *options,
+                                      const char *name,
+                                      const char *value,
+                                      struct base_err *err)
+{
+    return parse_seconds(name, value, &options->commit_wait_s, err);
+}
+
+static enum base_code add_save_expire(struct fs_options *options,
+                                      const char *name,
+                                      const char *value,
+                                      struct base_err *err)
+{
+    return parse_seconds(name, value, &options->save_expire_s, err);
+}
+
+static enum base_code parse_switch(const char *name,
+                                   const char *value,
+                                   bool *ret,
+                                   struct base_err *err)
+{
+    if (strcmp(value, "on") != 0 && strcmp(value, "off") != 0) {
+        return bad_value(name, value, err);
+    }
+    *ret = strcmp(value, "on") == 0;
+    return BASE_OK;
+}
+
+static enum base_code add_digest(struct fs_options *options,
+                                 const char *name,
+                                 const char *value,
+                                 struct base_err *err)
+{
+    return parse_switch(name, value, &options->is_digesting, err);
+}
+
+static enum base_code add_compact(struct fs_options *options,
+                                  const char *name,
+                                  const char *value,
+                                  struct base_err *err)
+{
+    return parse_switch(name, value, &options->is_compacting, err);
+}
+
+enum base_code fs_options_layout(struct fs_options *options,
+                                 const char *spec,
+                                 struct base_err *err)
+{
+    /* A name of a file that is there means that file wherever we go later. */
+    options->layout_file =
+        access(spec, F_OK) == 0 ? absolute(spec) : strdup(spec);
+    if (options->layout_file == NULL) {
+        return base_fail_errno(err, errno, "--layout %s", spec);
+    }
+    options->layout = options->layout_file;
+    return BASE_OK;
+}
+
 /* What every mount of ours has anyway. */
 static enum base_code add_nothing(struct fs_options *options,
                                   const char *name,
@@ -219,6 +356,17 @@ static const struct {
      "page: always through the page cache; auto (default): direct I/O where "
      "the kernel can map such files",
      add_cache},
+    {"commit_wait", "SECONDS",
+     "how long a commit waits for files that are still open for writing (10)",
+     add_commit_wait},
+    {"compact", "on|off",
+     "rewrite the current version in the background when it is in small "
+     "pieces, or its blobs hold mostly what nobody needs (on)",
+     add_compact},
+    {"digest", "on|off", "digest saved versions in the background (on)",
+     add_digest},
+    {"gid", "GID", "the group that everything belongs to (root's mounts)",
+     add_gid},
     {"layout", "NAME:FILE", "show the layout in a YAML file as as/NAME",
      add_layout},
     {"log", "FILE", "append messages to FILE (without -f)", add_log},
@@ -227,7 +375,16 @@ static const struct {
      "parallel_dirops, killpriv_v2, readdirplus, max_pages, async_read, "
      "init_ext",
      add_mask},
+    {"replicas", "warn|refuse",
+     "what becomes of a save in which ranks wrote different bytes for the same "
+     "tensor: it is told afterwards (warn), or not committed",
+     add_replicas},
+    {"save_expire", "SECONDS",
+     "drop a save that was not written to for so long (3600; 0: never)",
+     add_save_expire},
     {"threads", "N", "threads that serve requests (2 to 64)", add_threads},
+    {"uid", "UID", "the user whom everything belongs to (root's mounts)",
+     add_uid},
     {"views", "SIZE", "memory for indices of closed files (64M)", add_views},
     {"noexec", NULL, "as for mount(8)", add_kernel},
     {"noatime", NULL, NULL, add_kernel},

@@ -5,9 +5,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/types.h>
 
 #include "base/err.h"
 #include "base/str.h"
+#include "store/save.h"
 
 struct fs_layout_option {
     char *name;
@@ -15,11 +17,13 @@ struct fs_layout_option {
 };
 
 struct fs_options {
-    const char *from;  /* --from, borrowed from argv; may be NULL */
-    const char *table; /* --table */
-    const char *job;   /* --job: `source` is a store; NULL: a directory */
-    char *source;      /* absolute, links resolved */
-    char *mountpoint;  /* the same */
+    const char *from;   /* --from, borrowed from argv; may be NULL */
+    const char *table;  /* --table */
+    const char *job;    /* --job: `source` is a store; NULL: a directory */
+    const char *layout; /* --layout: of a job that has no version yet; a file's
+                           name is absolute; may be NULL */
+    char *source;       /* absolute, links resolved */
+    char *mountpoint;   /* the same */
     bool is_foreground;
     bool allow_other;
     bool is_page_cache;  /* cache=page: never direct I/O */
@@ -29,6 +33,16 @@ struct fs_options {
     char *log;           /* where a daemon's messages go; NULL: nowhere */
     BASE_VEC(struct fs_layout_option) layouts;
     struct base_buf kernel; /* options for the kernel: ",noexec,noatime" */
+    /* Whom everything belongs to. */
+    uid_t uid;
+    gid_t gid;
+    /* Saves. */
+    enum store_replicas replicas;
+    uint64_t commit_wait_s; /* for writers that are still open */
+    uint64_t save_expire_s; /* an untouched step is dropped; 0: never */
+    bool is_digesting;
+    bool is_compacting;
+    char *layout_file; /* owns layout */
 };
 
 void fs_options_init(struct fs_options *options);
@@ -48,6 +62,11 @@ enum base_code fs_options_paths(struct fs_options *options,
                                 const char *source,
                                 const char *mountpoint,
                                 struct base_err *err) BASE_MUST_CHECK;
+
+/* Set the layout of --layout: a SPEC, as on any command line. */
+enum base_code fs_options_layout(struct fs_options *options,
+                                 const char *spec,
+                                 struct base_err *err) BASE_MUST_CHECK;
 
 /* The list that `-o help` prints. */
 void fs_options_help(FILE *out);

@@ -1,104 +1,90 @@
 #include "fuse/tree.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/num.h"
-
-/* Nodes of the mount, indices in FS_SLOT_MOUNT. */
-enum fixed {
-    FIXED_ROOT = FS_ROOT_INO,
-    FIXED_VERSIONS,
-    FIXED_CURRENT,
-    FIXED_RETILE,
-    FIXED_STATUS,
-    FIXED_EVENTS,
-    N_FIXED,
-};
-
-enum { VERSION_SHIFT = 40, SLOT_SHIFT = 30 };
-
-_Static_assert(FS_SUBTREE_MAX_NODES <= UINT32_C(1) << SLOT_SHIFT &&
-                   FS_N_SLOTS <= 1 << (VERSION_SHIFT - SLOT_SHIFT),
-               "a node's number has room for slots and indices");
+#include "fuse/tree_impl.h"
 
 static const struct {
     enum fs_kind kind;
     const char *path;
-} fixed[N_FIXED] = {
-    [FIXED_ROOT] = {FS_DIR, "."},
-    [FIXED_VERSIONS] = {FS_DIR, "versions"},
-    [FIXED_CURRENT] = {FS_LINK, "current"},
-    [FIXED_RETILE] = {FS_DIR, ".retile"},
-    [FIXED_STATUS] = {FS_STATUS, ".retile/status"},
-    [FIXED_EVENTS] = {FS_EVENTS, ".retile/events"},
+} fixed[FS_N_FIXED] = {
+    [FS_FIXED_ROOT] = {FS_DIR, "."},
+    [FS_FIXED_VERSIONS] = {FS_DIR, "versions"},
+    [FS_FIXED_CURRENT] = {FS_LINK, "current"},
+    [FS_FIXED_RETILE] = {FS_DIR, ".retile"},
+    [FS_FIXED_STATUS] = {FS_STATUS, ".retile/status"},
+    [FS_FIXED_EVENTS] = {FS_EVENTS, ".retile/events"},
+    [FS_FIXED_GEN] = {FS_DIR, "gen"},
+    [FS_FIXED_GEN_CURRENT] = {FS_LINK, "gen/current"},
 };
 
-/* Names that we give: in the mount's root, in .retile/ and in a version's root,
- * where they win over objects called so. */
-struct given {
-    struct base_str name;
-    uint32_t slot;
-    uint32_t idx;
-};
-
-struct given_list {
-    const struct given *items;
-    size_t n;
-};
+const char *fs_fixed_path(uint32_t idx)
+{
+    return idx > 0 && idx < FS_N_FIXED ? fixed[idx].path : ".";
+}
 
 #define N_OF(array) (sizeof(array) / sizeof((array)[0]))
 
-static const struct given version_names[] = {
+static const struct fs_given version_names[] = {
     /* The first only where a version is the mount's root. */
-    {{".retile", 7}, FS_SLOT_MOUNT, FIXED_RETILE},
+    {{".retile", 7}, FS_SLOT_MOUNT, FS_FIXED_RETILE},
     {{"as", 2}, FS_SLOT_AS_DIR, 0},
     {{"hf", 2}, FS_SLOT_HF, 0},
     {{"npy", 3}, FS_SLOT_NPY, 0},
 };
 
-static const struct given mount_names[] = {
-    {{".retile", 7}, FS_SLOT_MOUNT, FIXED_RETILE},
-    {{"current", 7}, FS_SLOT_MOUNT, FIXED_CURRENT},
-    {{"versions", 8}, FS_SLOT_MOUNT, FIXED_VERSIONS},
+const struct fs_given_list fs_version_names = {version_names,
+                                               N_OF(version_names)};
+
+static const struct fs_given mount_names[] = {
+    {{".retile", 7}, FS_SLOT_MOUNT, FS_FIXED_RETILE},
+    {{"current", 7}, FS_SLOT_MOUNT, FS_FIXED_CURRENT},
+    {{"gen", 3}, FS_SLOT_MOUNT, FS_FIXED_GEN},
+    {{"versions", 8}, FS_SLOT_MOUNT, FS_FIXED_VERSIONS},
 };
 
-static const struct given retile_names[] = {
-    {{"status", 6}, FS_SLOT_MOUNT, FIXED_STATUS},
-    {{"events", 6}, FS_SLOT_MOUNT, FIXED_EVENTS},
+static const struct fs_given retile_names[] = {
+    {{"status", 6}, FS_SLOT_MOUNT, FS_FIXED_STATUS},
+    {{"events", 6}, FS_SLOT_MOUNT, FS_FIXED_EVENTS},
 };
 
-static bool is_fixed(const struct fs_node *node, uint32_t idx)
-{
-    return node->slot == FS_SLOT_MOUNT && node->idx == idx;
-}
+/* "load" is first: it is left out where nothing is loaded. */
+static const struct fs_given gen_names[] = {
+    {{"load", 4}, FS_SLOT_MOUNT, FS_GEN_LOAD},
+    {{"save", 4}, FS_SLOT_MOUNT, FS_GEN_SAVE},
+};
 
 static bool is_version_root(const struct fs_node *node)
 {
     return node->slot == FS_SLOT_OWN && node->idx == 0;
 }
 
-static struct given_list names_in(const struct fs_node *dir)
+struct fs_given_list fs_names_in(const struct fs_node *dir)
 {
     if (is_version_root(dir)) {
         size_t skipped = dir->version->is_at_root ? 0 : 1;
 
-        return (struct given_list){version_names + skipped,
-                                   N_OF(version_names) - skipped};
+        return (struct fs_given_list){version_names + skipped,
+                                      N_OF(version_names) - skipped};
     }
-    if (is_fixed(dir, FIXED_ROOT)) {
-        return (struct given_list){mount_names, N_OF(mount_names)};
+    if (fs_node_is_at(dir, FS_FIXED_ROOT)) {
+        return (struct fs_given_list){mount_names, N_OF(mount_names)};
     }
-    if (is_fixed(dir, FIXED_RETILE)) {
-        return (struct given_list){retile_names, N_OF(retile_names)};
+    if (fs_node_is_at(dir, FS_FIXED_RETILE)) {
+        return (struct fs_given_list){retile_names, N_OF(retile_names)};
     }
-    return (struct given_list){0};
+    if (fs_node_is_gen(dir, FS_GEN_DIR)) {
+        size_t skipped = dir->has_load ? 0 : 1;
+
+        return (struct fs_given_list){gen_names + skipped,
+                                      N_OF(gen_names) - skipped};
+    }
+    return (struct fs_given_list){0};
 }
 
-static const struct given *find_given(struct given_list list,
-                                      struct base_str name)
+const struct fs_given *fs_given_find(struct fs_given_list list,
+                                     struct base_str name)
 {
     size_t i;
 
@@ -112,18 +98,27 @@ static const struct given *find_given(struct given_list list,
 
 /* Nodes. */
 
-static uint64_t ino_of(uint64_t number, uint32_t slot, uint32_t idx)
-{
-    return number << VERSION_SHIFT | (uint64_t)slot << SLOT_SHIFT | idx;
-}
-
-static struct fs_node fixed_node(uint32_t idx)
+struct fs_node fs_fixed_node(enum fs_fixed idx)
 {
     return (struct fs_node){
-        .ino = ino_of(0, FS_SLOT_MOUNT, idx),
+        .ino = fs_ino_of(0, FS_SLOT_MOUNT, (uint32_t)idx),
         .kind = fixed[idx].kind,
         .slot = FS_SLOT_MOUNT,
+        .idx = (uint32_t)idx,
+    };
+}
+
+struct fs_node fs_gen_node(uint64_t generation, enum fs_gen_part part)
+{
+    const uint32_t idx =
+        (uint32_t)(generation << FS_GEN_SHIFT) | (uint32_t)part;
+
+    return (struct fs_node){
+        .ino = fs_ino_of(0, FS_SLOT_MOUNT, idx),
+        .kind = part == FS_GEN_LOAD ? FS_LINK : FS_DIR,
+        .slot = FS_SLOT_MOUNT,
         .idx = idx,
+        .generation = generation,
     };
 }
 
@@ -142,8 +137,7 @@ static enum fs_kind kind_of(const struct store_node *node)
     abort(); /* not a kind */
 }
 
-/* Fill in what is known once the subtree of the node's slot is made. */
-static void set_subtree(struct fs_node *node)
+void fs_node_set_subtree(struct fs_node *node)
 {
     node->subtree = node->version->slots[node->slot];
     if (node->subtree != NULL) {
@@ -152,12 +146,11 @@ static void set_subtree(struct fs_node *node)
     }
 }
 
-/* @slot may be one whose subtree is not made yet: then @idx is 0. */
-static struct fs_node
-version_node(struct fs_version *version, uint32_t slot, uint32_t idx)
+struct fs_node
+fs_version_node(struct fs_version *version, uint32_t slot, uint32_t idx)
 {
     struct fs_node node = {
-        .ino = ino_of(version->number, slot, idx),
+        .ino = fs_ino_of(version->number, slot, idx),
         .kind = FS_DIR,
         .slot = slot,
         .idx = idx,
@@ -167,16 +160,19 @@ version_node(struct fs_version *version, uint32_t slot, uint32_t idx)
     if (version->is_at_root && is_version_root(&node)) {
         node.ino = FS_ROOT_INO;
     }
-    set_subtree(&node);
+    fs_node_set_subtree(&node);
     return node;
 }
 
-static struct fs_node given_node(const struct fs_node *dir,
-                                 const struct given *given)
+struct fs_node fs_given_node(const struct fs_node *dir,
+                             const struct fs_given *given)
 {
+    if (dir->generation != 0) {
+        return fs_gen_node(dir->generation, (enum fs_gen_part)given->idx);
+    }
     return given->slot == FS_SLOT_MOUNT
-               ? fixed_node(given->idx)
-               : version_node(dir->version, given->slot, given->idx);
+               ? fs_fixed_node((enum fs_fixed)given->idx)
+               : fs_version_node(dir->version, given->slot, given->idx);
 }
 
 void fs_node_done(struct fs_node *node)
@@ -185,6 +181,7 @@ void fs_node_done(struct fs_node *node)
         fs_versions_let_go(node->holder, node->version, 1);
     }
     free(node->numbers);
+    free(node->steps);
     *node = (struct fs_node){0};
 }
 
@@ -196,30 +193,53 @@ static bool has_node(struct fs_version *version, uint32_t slot, uint32_t idx)
                            : idx < store_tree_n_nodes(subtree->tree);
 }
 
+/* Part @part of generation @number, when there is such. */
+static bool find_gen(struct fs_versions *versions,
+                     uint64_t number,
+                     uint32_t part,
+                     struct fs_node *ret)
+{
+    struct fs_generation generation;
+
+    if (part > FS_GEN_SAVE ||
+        !fs_versions_generation(versions, number, &generation) ||
+        (part == FS_GEN_LOAD && generation.load == 0)) {
+        return false;
+    }
+    *ret = fs_gen_node(number, (enum fs_gen_part)part);
+    ret->has_load = generation.load != 0;
+    return true;
+}
+
 enum base_code fs_tree_node(struct fs_versions *versions,
                             uint64_t ino,
                             struct fs_node *ret,
                             struct base_err *err)
 {
-    const uint64_t number = ino >> VERSION_SHIFT;
-    const uint64_t index = ino & ((UINT64_C(1) << VERSION_SHIFT) - 1);
-    const uint32_t slot = (uint32_t)(index >> SLOT_SHIFT);
-    const uint32_t idx = (uint32_t)(index & ((UINT32_C(1) << SLOT_SHIFT) - 1));
+    const uint64_t number = ino >> FS_VERSION_SHIFT;
+    const uint64_t index = ino & ((UINT64_C(1) << FS_VERSION_SHIFT) - 1);
+    const uint32_t slot = (uint32_t)(index >> FS_SLOT_SHIFT);
+    const uint32_t idx = (uint32_t)(index & ((UINT32_C(1) << FS_SLOT_SHIFT) - 1));
     struct fs_version *version;
 
     if (ino == FS_ROOT_INO && fs_versions_root(versions) != NULL) {
-        *ret = version_node(fs_versions_root(versions), FS_SLOT_OWN, 0);
+        *ret = fs_version_node(fs_versions_root(versions), FS_SLOT_OWN, 0);
         return BASE_OK;
     }
-    if (number == 0 && slot == FS_SLOT_MOUNT && idx >= FIXED_ROOT &&
-        idx < N_FIXED) {
-        *ret = fixed_node(idx);
+    if (number == 0 && slot == FS_SLOT_MOUNT && idx >= FS_FIXED_ROOT &&
+        idx < FS_N_FIXED) {
+        *ret = fs_fixed_node((enum fs_fixed)idx);
+        return BASE_OK;
+    }
+    if (number == 0 && slot == FS_SLOT_MOUNT &&
+        find_gen(versions, idx >> FS_GEN_SHIFT,
+                 idx & ((1u << FS_GEN_SHIFT) - 1), ret)) {
         return BASE_OK;
     }
     version = fs_versions_hold(versions, number);
     if (version != NULL && slot != FS_SLOT_MOUNT && slot < FS_N_SLOTS &&
         has_node(version, slot, idx)) {
-        *ret = version_node(version, slot, idx);
+        *ret = fs_version_node(version, slot, idx);
         ret->holder = versions;
         return BASE_OK;
     }
@@ -233,33 +253,93 @@ bool fs_node_is_as(const struct fs_node *node)
     return node->slot == FS_SLOT_AS_DIR;
 }
 
+bool fs_node_is_save(const struct fs_node *node)
+{
+    return fs_node_is_gen(node, FS_GEN_SAVE);
+}
+
+/* Its children are numbers that come, and go. */
+static bool is_changing(const struct fs_node *node)
+{
+    return fs_node_is_at(node, FS_FIXED_VERSIONS) ||
+           fs_node_is_at(node, FS_FIXED_GEN) || fs_node_is_save(node);
+}
+
 bool fs_node_is_fixed(const struct fs_node *node)
 {
-    return !fs_node_is_as(node) && !is_fixed(node, FIXED_VERSIONS);
+    return !fs_node_is_as(node) && !is_changing(node);
 }
 
 bool fs_node_is_kept(const struct fs_node *node)
 {
     return node->slot == FS_SLOT_MOUNT
-               ? node->idx != FIXED_CURRENT && node->idx != FIXED_VERSIONS
+               ? !is_changing(node) && !fs_node_is_at(node, FS_FIXED_CURRENT) &&
+                     !fs_node_is_at(node, FS_FIXED_GEN_CURRENT)
                : node->version != NULL && node->version->is_at_root;
+}
+
+static enum base_code list_gens(struct fs_versions *versions,
+                                struct fs_node *dir,
+                                struct base_err *err)
+{
+    struct fs_generations all;
+    uint64_t number;
+
+    fs_versions_generations(versions, &all);
+    dir->numbers = calloc(FS_GENERATIONS_MAX, sizeof(*dir->numbers));
+    if (dir->numbers == NULL) {
+        return base_fail(err, BASE_NO_MEM, "cannot list gen/");
+    }
+    number = fs_generations_first(&all);
+    for (; number != 0 && number <= all.current; number++) {
+        dir->numbers[dir->n_numbers++] = number;
+    }
+    return BASE_OK;
 }
 
 enum base_code fs_tree_prepare(struct fs_versions *versions,
                                struct fs_node *dir,
                                struct base_err *err)
 {
-    if (is_fixed(dir, FIXED_VERSIONS) && dir->numbers == NULL) {
+    if (fs_node_is_at(dir, FS_FIXED_VERSIONS) && dir->numbers == NULL) {
         return fs_versions_list(versions, &dir->numbers, &dir->n_numbers, err);
+    }
+    if (fs_node_is_at(dir, FS_FIXED_GEN) && dir->numbers == NULL) {
+        return list_gens(versions, dir, err);
     }
     if (dir->version != NULL && dir->subtree == NULL) {
         BASE_TRY(fs_version_prepare(dir->version, dir->slot, err));
-        set_subtree(dir);
+        fs_node_set_subtree(dir);
     }
     return BASE_OK;
 }
 
 /* Looking up. */
+
+/* Names that are numbers, without leading zeros. */
+static bool parse_number(struct base_str name, uint64_t *ret)
+{
+    return name.len > 0 && name.ptr[0] != '0' && base_parse_u64(name, ret);
+}
+
+static enum base_code child_gens(struct fs_versions *versions,
+                                 struct base_str name,
+                                 struct fs_node *ret,
+                                 struct base_err *err)
+{
+    uint64_t number;
+
+    if (base_str_eq(name, BASE_STR("current"))) {
+        *ret = fs_fixed_node(FS_FIXED_GEN_CURRENT);
+        return BASE_OK;
+    }
+    if (!parse_number(name, &number) ||
+        !find_gen(versions, number, FS_GEN_DIR, ret)) {
+        return base_fail(err, BASE_NOT_FOUND, "\"%.*s\" is no generation",
+                         BASE_STR_FMT(name));
+    }
+    return BASE_OK;
+}
 
 static enum base_code child_versions(struct fs_versions *versions,
                                      struct base_str name,
@@ -269,12 +349,12 @@ static enum base_code child_versions(struct fs_versions *versions,
     struct fs_version *version;
     uint64_t number;
 
-    if (name.len == 0 || name.ptr[0] == '0' || !base_parse_u64(name, &number)) {
+    if (!parse_number(name, &number)) {
         return base_fail(err, BASE_NOT_FOUND, "\"%.*s\" is no version",
                          BASE_STR_FMT(name));
     }
     BASE_TRY(fs_versions_open(versions, number, &version, err));
-    *ret = version_node(version, FS_SLOT_OWN, 0);
+    *ret = fs_version_node(version, FS_SLOT_OWN, 0);
     ret->holder = versions;
     return BASE_OK;
 }
@@ -291,7 +371,7 @@ static enum base_code child_in_version(const struct fs_node *dir,
 
     if (fs_node_is_as(dir)) {
         BASE_TRY(fs_version_find_as(dir->version, name, &slot, err));
-        *ret = version_node(dir->version, slot, 0);
+        *ret = fs_version_node(dir->version, slot, 0);
         return BASE_OK;
     }
     BASE_TRY(fs_version_prepare(dir->version, dir->slot, err));
@@ -303,7 +383,7 @@ static enum base_code child_in_version(const struct fs_node *dir,
         return base_fail(err, BASE_NOT_FOUND, "no file \"%.*s\"",
                          BASE_STR_FMT(name));
     }
-    *ret = version_node(dir->version, dir->slot, idx);
+    *ret = fs_version_node(dir->version, dir->slot, idx);
     return BASE_OK;
 }
 
@@ -313,13 +393,16 @@ enum base_code fs_tree_child(struct fs_versions *versions,
                              struct fs_node *ret,
                              struct base_err *err)
 {
-    const struct given *given = find_given(names_in(dir), name);
+    const struct fs_given *given = fs_given_find(fs_names_in(dir), name);
 
-    if (is_fixed(dir, FIXED_VERSIONS)) {
+    if (fs_node_is_at(dir, FS_FIXED_VERSIONS)) {
         return child_versions(versions, name, ret, err);
     }
+    if (fs_node_is_at(dir, FS_FIXED_GEN)) {
+        return child_gens(versions, name, ret, err);
+    }
     if (given != NULL) {
-        *ret = given_node(dir, given);
+        *ret = fs_given_node(dir, given);
     } else if (dir->version != NULL) {
         BASE_TRY(child_in_version(dir, name, ret, err));
     } else {
@@ -329,197 +412,4 @@ enum base_code fs_tree_child(struct fs_versions *versions,
     fs_versions_hold_more(versions, ret->version, 1);
     ret->holder = versions;
     return BASE_OK;
-}
-
-/* Listing. */
-
-/* Positions are numbers, so that versions that come and go while the directory
- * is read move none of the others. */
-static bool list_versions(const struct fs_node *dir,
-                          uint64_t position,
-                          char room[FS_NAME_BYTES],
-                          struct base_str *ret_name,
-                          struct fs_node *ret,
-                          uint64_t *ret_next)
-{
-    size_t i = 0;
-
-    while (i < dir->n_numbers && dir->numbers[i] < position) {
-        i++;
-    }
-    if (i == dir->n_numbers || dir->numbers[i] > FS_MAX_VERSION) {
-        return false;
-    }
-    (void)snprintf(room, FS_NAME_BYTES, "%" PRIu64, dir->numbers[i]);
-    *ret_name = base_str_of(room);
-    *ret = (struct fs_node){
-        .ino = ino_of(dir->numbers[i], FS_SLOT_OWN, 0),
-        .kind = FS_DIR,
-        .slot = FS_SLOT_OWN,
-    };
-    *ret_next = dir->numbers[i] + 1;
-    return true;
-}
-
-static bool list_as(struct fs_version *version,
-                    uint64_t position,
-                    struct base_str *ret_name,
-                    struct fs_node *ret)
-{
-    const struct fs_subtree *subtree;
-
-    if (position >= FS_AS_MAX ||
-        (subtree = version->slots[FS_SLOT_AS + position]) == NULL) {
-        return false;
-    }
-    *ret_name = fs_as_name(subtree);
-    *ret = version_node(version, FS_SLOT_AS + (uint32_t)position, 0);
-    return true;
-}
-
-static bool list_store(const struct fs_node *dir,
-                       uint64_t position,
-                       struct base_str *ret_name,
-                       struct fs_node *ret)
-{
-    uint32_t idx;
-
-    if (dir->node == NULL ||
-        position >= dir->node->child_end - dir->node->child_begin) {
-        return false;
-    }
-    idx = dir->node->child_begin + (uint32_t)position;
-    *ret = version_node(dir->version, dir->slot, idx);
-    *ret_name = ret->node->name;
-    return true;
-}
-
-bool fs_tree_list(const struct fs_node *dir,
-                  uint64_t position,
-                  char room[FS_NAME_BYTES],
-                  struct base_str *ret_name,
-                  struct fs_node *ret,
-                  uint64_t *ret_next)
-{
-    const struct given_list given = names_in(dir);
-
-    if (is_fixed(dir, FIXED_VERSIONS)) {
-        return list_versions(dir, position, room, ret_name, ret, ret_next);
-    }
-    *ret_next = position + 1;
-    if (fs_node_is_as(dir)) {
-        return list_as(dir->version, position, ret_name, ret);
-    }
-    if (position < given.n) {
-        *ret_name = given.items[position].name;
-        *ret = given_node(dir, &given.items[position]);
-        return true;
-    }
-    for (; list_store(dir, position - given.n, ret_name, ret); position++) {
-        if (find_given(given, *ret_name) == NULL) {
-            *ret_next = position + 1;
-            return true;
-        }
-    }
-    return false;
-}
-
-static void
-each_dir_in(struct fs_version *version, uint32_t slot, fs_name_fn fn, void *ctx)
-{
-    const struct fs_subtree *subtree = version->slots[slot];
-    uint32_t n = subtree != NULL ? store_tree_n_nodes(subtree->tree) : 0;
-    uint32_t i;
-
-    if (subtree != NULL && slot >= FS_SLOT_AS) {
-        fn(ctx, ino_of(version->number, FS_SLOT_AS_DIR, 0),
-           fs_as_name(subtree));
-    }
-    for (i = 1; i < n; i++) {
-        const struct store_node *node = store_tree_node(subtree->tree, i);
-
-        if (node->kind == STORE_NODE_DIR) {
-            fn(ctx, ino_of(version->number, slot, node->parent), node->name);
-        }
-    }
-}
-
-void fs_tree_each_dir(struct fs_version *version, fs_name_fn fn, void *ctx)
-{
-    const uint64_t root = ino_of(version->number, FS_SLOT_OWN, 0);
-    char name[FS_NAME_BYTES];
-    uint32_t slot;
-    size_t i;
-
-    (void)snprintf(name, sizeof(name), "%" PRIu64, version->number);
-    fn(ctx, ino_of(0, FS_SLOT_MOUNT, FIXED_VERSIONS), base_str_of(name));
-    for (i = 0; i < N_OF(version_names); i++) {
-        fn(ctx, root, version_names[i].name);
-    }
-    for (slot = FS_SLOT_OWN; slot < FS_N_SLOTS; slot++) {
-        each_dir_in(version, slot, fn, ctx);
-    }
-}
-
-/* Texts. */
-
-enum base_code fs_node_target(const struct fs_versions *versions,
-                              char ret[FS_TARGET_BYTES],
-                              struct base_err *err)
-{
-    uint64_t number;
-
-    BASE_TRY(fs_versions_current(versions, &number, err));
-    (void)snprintf(ret, FS_TARGET_BYTES, "versions/%" PRIu64, number);
-    return BASE_OK;
-}
-
-static void add_name(struct base_buf *buf, struct base_str name)
-{
-    if (buf->len > 0 && name.len > 0) {
-        (void)base_buf_addf(buf, "/");
-    }
-    (void)base_buf_add_str(buf, name);
-}
-
-static void
-path_of(const struct fs_subtree *subtree, uint32_t idx, struct base_buf *buf)
-{
-    const struct store_node *node = store_tree_node(subtree->tree, idx);
-
-    if (idx == 0) {
-        add_name(buf, base_str_of(subtree->name));
-        return;
-    }
-    path_of(subtree, node->parent, buf); /* at most 3 deep */
-    add_name(buf, node->name);
-}
-
-void fs_node_path(const struct fs_node *node, struct base_buf *buf)
-{
-    static const char *const unmade[] = {
-        [FS_SLOT_OWN] = "",
-        [FS_SLOT_HF] = "hf",
-        [FS_SLOT_NPY] = "npy",
-        [FS_SLOT_AS_DIR] = "as",
-    };
-
-    if (node->slot == FS_SLOT_MOUNT) {
-        (void)base_buf_addf(
-            buf, "%s",
-            node->idx < N_FIXED && node->idx > 0 ? fixed[node->idx].path : ".");
-        return;
-    }
-    if (node->ino == FS_ROOT_INO) {
-        (void)base_buf_addf(buf, ".");
-        return;
-    }
-    if (node->version != NULL && !node->version->is_at_root) {
-        (void)base_buf_addf(buf, "versions/%" PRIu64, node->version->number);
-    }
-    if (node->subtree != NULL) {
-        path_of(node->subtree, node->idx, buf);
-    } else if (node->slot < N_OF(unmade)) {
-        add_name(buf, base_str_of(unmade[node->slot]));
-    }
 }

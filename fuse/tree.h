@@ -11,10 +11,14 @@
  *   a mounted job of a store:
  *   /versions/7     a version
  *   /current        a link to the highest one
+ *   /gen/2/load     a link to what generation 2 starts from
+ *   /gen/2/save     what it saves; below it, see fuse/saves.h
+ *   /gen/current    a link to the newest one
  *   /.retile        status, events
  *
  * A node's number is version << 40 | slot << 30 | index; it never changes its
- * meaning.  What belongs to no version has version 0; the root is FUSE's 1.
+ * meaning.  What belongs to no version has version 0; the root is FUSE's 1, and
+ * the parts of a generation have generation << 4 | part as their index.
  *
  * Any thread. */
 #ifndef FUSE_TREE_H
@@ -22,6 +26,7 @@
 
 #include <stdint.h>
 
+#include "fuse/saves.h"
 #include "fuse/versions.h"
 
 #define FS_ROOT_INO 1
@@ -31,7 +36,7 @@ enum fs_kind {
     FS_TEXT,   /* node->text */
     FS_OBJECT, /* node->object */
     FS_FILE,   /* tensors; see fuse/view_cache.h */
-    FS_LINK,   /* current; see fs_node_target */
+    FS_LINK,   /* see fs_node_target */
     FS_STATUS, /* .retile/status */
     FS_EVENTS, /* .retile/events */
 };
@@ -47,6 +52,10 @@ struct fs_node {
     const struct store_node *node;    /* NULL with it */
     uint64_t *numbers;                /* of versions/, once prepared; owned */
     size_t n_numbers;
+    uint64_t generation;   /* that it is a part of; 0: of none */
+    bool has_load;         /* of gen/G: it loads something */
+    struct fs_step *steps; /* of gen/G/save, once prepared; owned */
+    size_t n_steps;
 };
 
 /* Gives up what the node holds.  A zeroed node is fine. */
@@ -75,7 +84,7 @@ enum base_code fs_tree_prepare(struct fs_versions *versions,
                                struct fs_node *dir,
                                struct base_err *err) BASE_MUST_CHECK;
 
-#define FS_NAME_BYTES 24 /* a name that is made here: a version's number */
+#define FS_NAME_BYTES 32 /* a name that is made here: a number, "100.tmp" */
 
 /* The first child of @dir (prepared) at or after @position (from 0).  *ret_next
  * is where to go on; false when there is none.  *ret holds nothing: it is as
@@ -88,19 +97,24 @@ bool fs_tree_list(const struct fs_node *dir,
                   uint64_t *ret_next);
 
 /* Where a FS_LINK points to, now. */
-#define FS_TARGET_BYTES (sizeof("versions/") + FS_NAME_BYTES)
-enum base_code fs_node_target(const struct fs_versions *versions,
+#define FS_TARGET_BYTES (sizeof("../../versions/") + FS_NAME_BYTES)
+enum base_code fs_node_target(struct fs_versions *versions,
+                              const struct fs_node *link,
                               char ret[FS_TARGET_BYTES],
                               struct base_err *err) BASE_MUST_CHECK;
 
-/* Are names in @dir, and what they mean, the same for ever?  Not in as/ and
- * versions/. */
+/* Are names in @dir, and what they mean, the same for ever?  Not in as/,
+ * versions/, gen/ and gen/G/save/. */
 bool fs_node_is_fixed(const struct fs_node *node);
 /* May the kernel remember the name of this node, and of what is not in it?
  * Not in a version that may be closed, nor `current`. */
 bool fs_node_is_kept(const struct fs_node *node);
 /* Is @node a directory as/? */
 bool fs_node_is_as(const struct fs_node *node);
+/* Is it a directory gen/G/save (of node->generation)?  Its children are those
+ * of fuse/saves.h, and not found by fs_tree_child; who lists it sets its steps
+ * (ascending). */
+bool fs_node_is_save(const struct fs_node *node);
 
 /* Visit the directories of @version, a store's: the number of each one's
  * parent, and its name there. */

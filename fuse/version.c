@@ -78,6 +78,7 @@ enum base_code fs_version_create(uint64_t number,
     }
     (void)pthread_mutex_init(&version->lock, NULL); /* never fails here */
     version->number = number;
+    version->step = UINT64_MAX;
     version->maps = store_maps_create(*source);
     if (version->maps == NULL) {
         return base_fail(err, BASE_NO_MEM, "cannot show a version");

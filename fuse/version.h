@@ -23,6 +23,7 @@ enum fs_slot {
     FS_SLOT_AS_DIR, /* the directory as/: has no subtree */
     FS_SLOT_AS,     /* and on: as/SPEC, in order of making */
     FS_N_SLOTS = FS_SLOT_AS + FS_AS_MAX,
+    FS_SLOT_SAVED = FS_N_SLOTS, /* of no version: see fuse/saves.h */
 };
 
 struct fs_version {
@@ -31,6 +32,7 @@ struct fs_version {
     struct store_source *source;
     struct store_maps *maps;
     struct timespec time;       /* everybody's mtime */
+    uint64_t step;              /* of the training job; UINT64_MAX: not known */
     pthread_mutex_t lock;       /* held while a subtree is made */
     struct store_target *whole; /* of hf/ and npy/; guarded by lock */
     /* Set once, under the lock; immutable from then on. */

@@ -5,21 +5,10 @@
 #include <stdlib.h>
 
 #include "base/file.h"
+#include "fuse/versions_impl.h"
 #include "store/change.h"
 
 enum { NS_PER_S = 1000000000 };
-
-struct fs_versions {
-    const struct fs_options *options;
-    struct fs_views *views;
-    struct fs_events *events;
-    struct store_root *root;      /* NULL: a directory */
-    struct fs_version *at_root;   /* NULL: a store; holds it */
-    pthread_mutex_t opening_lock; /* taken before the other */
-    pthread_mutex_t lock;
-    struct fs_version *first; /* open ones; guarded by lock, as is the next */
-    struct fs_version *kept;  /* the newest that was opened; holds it */
-};
 
 /* Closing. */
 
@@ -205,11 +194,13 @@ static enum base_code open_published(struct fs_versions *versions,
     BASE_AUTO(store_source) source = NULL;
     const struct ptc_manifest_head *head;
     int64_t created_ns;
+    uint64_t step;
 
     BASE_TRY(store_version_open(versions->root, versions->options->job, number,
                                 &stored, err));
     head = ptc_manifest_head(store_version_manifest(stored));
     created_ns = head->created_ns;
+    step = head->step;
     number = head->version;
     if (number > FS_MAX_VERSION) {
         return base_fail(err, BASE_LIMIT,
@@ -219,6 +210,7 @@ static enum base_code open_published(struct fs_versions *versions,
     }
     BASE_TRY(store_source_open_version(versions->root, &stored, &source, err));
     BASE_TRY(fs_version_create(number, &source, ret, err));
+    (*ret)->step = step;
     (*ret)->time =
         (struct timespec){created_ns / NS_PER_S, created_ns % NS_PER_S};
     return BASE_OK;
@@ -295,12 +287,20 @@ enum base_code fs_versions_open(struct fs_versions *versions,
     return rc;
 }
 
+/* A job that has no version yet is not known to the store at all. */
 static enum base_code open_store(struct fs_versions *versions,
                                  struct base_err *err)
 {
     struct fs_version *current;
+    uint64_t number;
+    enum base_code rc;
 
     BASE_TRY(store_root_open(versions->options->source, &versions->root, err));
+    rc = fs_versions_current(versions, &number, err);
+    if (rc == BASE_NOT_FOUND) {
+        return BASE_OK;
+    }
+    BASE_TRY(rc);
     BASE_TRY(open_new(versions, 0, true, &current, err));
     fs_versions_let_go(versions, current, 1); /* it is kept */
     return BASE_OK;
@@ -340,13 +340,18 @@ enum base_code fs_versions_list(const struct fs_versions *versions,
                                 size_t *ret_n,
                                 struct base_err *err)
 {
-    if (versions->root == NULL) {
+    enum base_code rc = BASE_NOT_FOUND;
+
+    if (versions->root != NULL) {
+        rc = store_root_versions(versions->root, versions->options->job, ret,
+                                 ret_n, err);
+    }
+    if (rc == BASE_NOT_FOUND) { /* the job has no versions yet */
         *ret = NULL;
         *ret_n = 0;
         return BASE_OK;
     }
-    return store_root_versions(versions->root, versions->options->job, ret,
-                               ret_n, err);
+    return rc;
 }
 
 enum base_code fs_versions_current(const struct fs_versions *versions,
@@ -434,7 +439,8 @@ static void visit_idle(void *ctx, struct fs_version *version)
     bool is_idle;
 
     (void)pthread_mutex_lock(&versions->lock);
-    if (version == versions->kept || version->is_at_root) {
+    if (version == versions->kept || version == versions->loaded ||
+        version->is_at_root) {
         (void)pthread_mutex_unlock(&versions->lock);
         return;
     }

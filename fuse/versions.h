@@ -10,7 +10,8 @@
  *   - requests that work on one of its nodes,
  *   - open handles,
  *   - what the kernel remembers: one per LOOKUP, until FORGET,
- *   - the newest version that was opened, until a newer one is published.
+ *   - the newest version that was opened, until a newer one is published,
+ *   - what the current generation started from.
  *
  * The kernel is told to ask again for each name in a store's version, but it
  * forgets none by itself: fuse/watch.c makes it, where a version is no longer
@@ -22,18 +23,19 @@
 #define FUSE_VERSIONS_H
 
 #include "fuse/events.h"
+#include "fuse/generation.h"
 #include "fuse/options.h"
 #include "fuse/version.h"
 #include "fuse/view_cache.h"
 
-#define FS_MAX_VERSION ((UINT64_C(1) << 24) - 1) /* fits a node's number */
+#define FS_MAX_VERSION ((UINT64_C(1) << 23) - 1) /* fits a node's number */
 
 struct fs_versions;
 void fs_versions_free(struct fs_versions *versions); /* whoever holds them */
 BASE_AUTO_DEFINE(fs_versions);
 
-/* Borrows all three.  Opens the directory, or the current version of the job;
- * their layouts (-o layout) must fit.
+/* Borrows all three.  Opens the directory, or the current version of the job, if
+ * it has one; their layouts (-o layout) must fit.
  * Errors: those of store_source_open_dir, of the store, of the layouts */
 enum base_code fs_versions_create(const struct fs_options *options,
                                   struct fs_views *views,
@@ -81,6 +83,33 @@ enum base_code fs_versions_current(const struct fs_versions *versions,
 
 /* Something was published: no longer keep open what is not current. */
 void fs_versions_follow(struct fs_versions *versions);
+
+/* Generations of a mounted job; a directory has none (all zero). */
+
+/* Begin generation 1, from the current version; or go on with those that a dead
+ * server left in @inherited (may be NULL, or one that cannot be gone on with).
+ * What is loaded is opened, and stays open while the generation is current. */
+enum base_code fs_versions_begin(struct fs_versions *versions,
+                                 const struct fs_generations *inherited,
+                                 struct base_err *err) BASE_MUST_CHECK;
+void fs_versions_generations(struct fs_versions *versions,
+                             struct fs_generations *ret); /* a copy */
+/* False: there is no such one, or it is too long ago. */
+bool fs_versions_generation(struct fs_versions *versions,
+                            uint64_t number,
+                            struct fs_generation *ret);
+/* Hold what the current generation started from; NULL: nothing, or it could not
+ * be opened. */
+struct fs_version *fs_versions_hold_loaded(struct fs_versions *versions);
+/* A save of @step by the current generation is published as @version. */
+void fs_versions_saved(struct fs_versions *versions,
+                       uint64_t step,
+                       uint64_t version);
+/* Look whether something else was published: then the next generation begins,
+ * and *ret says so.  Not while a save is published. */
+enum base_code fs_versions_advance(struct fs_versions *versions,
+                                   bool *ret_has_begun,
+                                   struct base_err *err) BASE_MUST_CHECK;
 
 /* Visit those that are open, each held meanwhile. */
 typedef void (*fs_version_fn)(void *ctx, struct fs_version *version);
