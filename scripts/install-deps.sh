@@ -17,8 +17,8 @@ run=(
     ca-certificates fuse3 python3 python3-numpy python3-venv
 )
 test=(
-    binutils clang clang-format libclang-rt-14-dev libcmocka-dev llvm-14 procps
-    python3-torch python3-yaml util-linux xz-utils
+    binutils clang clang-format fio libclang-rt-14-dev libcmocka-dev llvm-14
+    procps python3-torch python3-yaml rsync util-linux xz-utils
 )
 
 packages=()

@@ -305,15 +305,15 @@ def classes():
 
 
 def fails(what, expected, do, *args):
-    """@do fails with an OSError of this errno."""
+    """@do fails with an OSError of this errno, or one of these."""
+    numbers = expected if isinstance(expected, tuple) else (expected,)
+    names = " or ".join(errno.errorcode[n] for n in numbers)
     try:
         do(*args)
     except OSError as e:
-        check(e.errno == expected, f"{what}: {errno.errorcode[e.errno]}, not "
-              f"{errno.errorcode[expected]}")
+        check(e.errno in numbers, f"{what}: {e!r}, not {names}")
         return
-    raise AssertionError(f"{what}: succeeded, not "
-                         f"{errno.errorcode[expected]}")
+    raise AssertionError(f"{what}: succeeded, not {names}")
 
 
 LIBC = ctypes.CDLL(None, use_errno=True)
