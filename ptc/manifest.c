@@ -364,6 +364,58 @@ ptc_manifest_object(const struct ptc_manifest *manifest, uint32_t idx)
 
 /* ---- Pieces ---- */
 
+/* The span does not overflow: it lies in the blob. */
+static struct ptc_manifest_extent
+extent_of(const struct ptc_manifest *manifest,
+          const struct ptc_manifest_tensor *tensor,
+          uint64_t word)
+{
+    uint32_t n_dims = tensor->n_dims;
+    bool is_bytes = tensor->n_bits % 8 == 0;
+    uint64_t unit = is_bytes ? tensor->n_bits / 8 : tensor->n_bits;
+    struct ptc_manifest_extent extent = {.span_bytes = unit, .n_bytes = unit};
+
+    for (uint32_t d = 0; d < n_dims; d++) {
+        uint64_t n = ptc_manifest_word(manifest, word + n_dims + d) -
+                     ptc_manifest_word(manifest, word + d);
+        uint64_t stride =
+            ptc_manifest_word(manifest, word + 2 * (uint64_t)n_dims + d);
+
+        extent.span_bytes += (n - 1) * stride;
+        if (!base_mul_u64(extent.n_bytes, n, &extent.n_bytes)) {
+            extent.n_bytes = UINT64_MAX; /* elements of stride 0 */
+        }
+    }
+    if (!is_bytes) {
+        extent.span_bytes = base_ceil_div(extent.span_bytes, 8);
+        extent.n_bytes = base_ceil_div(extent.n_bytes, 8);
+    }
+    extent.n_bytes = base_min_u64(extent.n_bytes, extent.span_bytes);
+    extent.offset = ptc_manifest_word(manifest, word + 3 * (uint64_t)n_dims);
+    extent.blob =
+        (uint32_t)ptc_manifest_word(manifest, word + 3 * (uint64_t)n_dims + 1);
+    return extent;
+}
+
+enum base_code ptc_manifest_extents(const struct ptc_manifest *manifest,
+                                    ptc_manifest_extent_fn fn,
+                                    void *ctx,
+                                    struct base_err *err)
+{
+    for (uint64_t t = 0; t < manifest->n[PTC_MANIFEST_TENSORS]; t++) {
+        struct ptc_manifest_tensor tensor = ptc_manifest_tensor(manifest, t);
+        uint32_t n_words = ptc_record_words(tensor.n_dims);
+
+        for (uint64_t i = 0; i < tensor.n_pieces; i++) {
+            struct ptc_manifest_extent extent =
+                extent_of(manifest, &tensor, tensor.first_word + i * n_words);
+
+            BASE_TRY(fn(ctx, &extent, err));
+        }
+    }
+    return BASE_OK;
+}
+
 static enum base_code add_pieces(const struct ptc_manifest *manifest,
                                  uint32_t idx,
                                  struct ptc_pieces *pieces,

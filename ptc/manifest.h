@@ -120,6 +120,21 @@ uint32_t ptc_manifest_n_objects(const struct ptc_manifest *manifest);
 struct ptc_manifest_object
 ptc_manifest_object(const struct ptc_manifest *manifest, uint32_t idx);
 
+/* Where the bytes of a piece lie: @n_bytes of them, in a range of @span_bytes. */
+struct ptc_manifest_extent {
+    uint32_t blob;
+    uint64_t offset;
+    uint64_t span_bytes;
+    uint64_t n_bytes;
+};
+/* Call @fn for each piece.  Needs no table.  Errors: fn's */
+typedef enum base_code (*ptc_manifest_extent_fn)(
+    void *ctx, const struct ptc_manifest_extent *extent, struct base_err *err);
+enum base_code ptc_manifest_extents(const struct ptc_manifest *manifest,
+                                    ptc_manifest_extent_fn fn,
+                                    void *ctx,
+                                    struct base_err *err) BASE_MUST_CHECK;
+
 /* The pieces over @table; sealed and checked for exact cover, given.
  * Errors: BASE_MISMATCH   @table's digest is not the head's
  *         BASE_BAD_INPUT  the pieces are not such of @table, or do not cover it

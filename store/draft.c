@@ -135,6 +135,26 @@ static int object_cmp(const void *va, const void *vb)
     return order != 0 ? order : (a->rank > b->rank) - (a->rank < b->rank);
 }
 
+struct ptc_manifest_new store_draft_manifest(struct store_draft *draft,
+                                             const struct ptc_table *table,
+                                             const struct ptc_pieces *pieces)
+{
+    if (draft->objects.n > 0) {
+        qsort(draft->objects.items, draft->objects.n,
+              sizeof(*draft->objects.items), object_cmp);
+    }
+    return (struct ptc_manifest_new){.blobs = draft->blobs.items,
+                                     .n_blobs = (uint32_t)draft->blobs.n,
+                                     .regions = draft->regions.items,
+                                     .n_regions = (uint32_t)draft->regions.n,
+                                     .chunks = draft->chunks,
+                                     .n_chunks = draft->n_chunks,
+                                     .objects = draft->objects.items,
+                                     .n_objects = (uint32_t)draft->objects.n,
+                                     .table = table,
+                                     .pieces = pieces};
+}
+
 enum base_code store_draft_publish(struct store_draft *draft,
                                    struct store_change *change,
                                    const struct ptc_layout *layout,
@@ -144,29 +164,17 @@ enum base_code store_draft_publish(struct store_draft *draft,
                                    struct base_err *err)
 {
     const struct ptc_table *table = ptc_layout_table(layout);
-    struct ptc_manifest_new manifest = {.head = *head,
-                                        .blobs = draft->blobs.items,
-                                        .n_blobs = (uint32_t)draft->blobs.n,
-                                        .regions = draft->regions.items,
-                                        .n_regions = (uint32_t)draft->regions.n,
-                                        .chunks = draft->chunks,
-                                        .n_chunks = draft->n_chunks,
-                                        .objects = draft->objects.items,
-                                        .n_objects = (uint32_t)draft->objects.n,
-                                        .table = table,
-                                        .pieces = pieces};
+    struct ptc_manifest_new manifest =
+        store_draft_manifest(draft, table, pieces);
     struct timespec now = {0};
     BASE_AUTO_BUF text;
 
     base_buf_init(&text, (size_t)PTC_SPEC_MAX_BYTES * 4);
     BASE_TRY(ptc_spec_format(ptc_layout_spec(layout), &text, err));
     (void)clock_gettime(CLOCK_REALTIME, &now); /* cannot fail for this clock */
+    manifest.head = *head;
     manifest.head.created_ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
     manifest.head.table = ptc_table_digest(table);
     manifest.head.layout = base_buf_str(&text);
-    if (draft->objects.n > 0) {
-        qsort(draft->objects.items, draft->objects.n,
-              sizeof(*draft->objects.items), object_cmp);
-    }
     return store_change_publish(change, &manifest, ret_number, err);
 }

@@ -50,6 +50,11 @@ enum base_code store_read_position(const struct store_source *source,
                                    uint64_t *ret_samples,
                                    struct base_err *err) BASE_MUST_CHECK;
 
+/* The manifest, but for its head; objects are put into order.  Borrows all. */
+struct ptc_manifest_new store_draft_manifest(struct store_draft *draft,
+                                             const struct ptc_table *table,
+                                             const struct ptc_pieces *pieces);
+
 /* Publish: @head's origin, step, samples and parent count, the rest of it is
  * filled in here.  Objects are put into order. */
 enum base_code store_draft_publish(struct store_draft *draft,
