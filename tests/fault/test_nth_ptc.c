@@ -1,4 +1,4 @@
-/* Memory that runs out, at every allocation of what ptc and base do: decoders,
+/* Memory that runs out, at every allocation of what ptc does: decoders,
  * tables, specs, presets, layouts, plans, files and views. */
 #include "tests/unit/unit.h"
 
@@ -16,7 +16,7 @@
 #include "ptc/preset.h"
 #include "ptc/safetensors.h"
 #include "ptc/view.h"
-#include "tests/fault/alloc.h"
+#include "tests/fault/nth.h"
 
 static const char header_text[] =
     "{\"__metadata__\":{\"format\":\"pt\",\"note\":\"x\"},"
@@ -514,53 +514,31 @@ static enum base_code do_manifest(struct base_err *err)
     return ptc_manifest_pieces(manifest, table, &again, err);
 }
 
-static enum base_code do_base(struct base_err *err)
-{
-    BASE_AUTO_BUF buf;
-    BASE_AUTO_MEM char *path = base_path("%s/%d", "/proc/self", 1);
-    char **names = NULL;
-    size_t n = 0;
-
-    base_buf_init(&buf, 1u << 20);
-    if (path == NULL) {
-        return no_mem(err);
-    }
-    BASE_TRY(base_dir_list(-1, "/proc/self/ns", 100, &names, &n, err));
-    base_names_free(names, n);
-    (void)base_buf_addf(&buf, "%0*d", 3000, 7); /* sticky */
-    (void)base_buf_add_json(&buf, BASE_STR("a\nb"));
-    return base_buf_check(&buf, err);
-}
-
-static const struct {
-    const char *name;
-    alloc_scenario scenario;
-} scenarios[] = {
-    {"base", do_base},
-    {"safetensors header", do_header},
-    {"safetensors writer", do_header_write},
-    {"hf index", do_index},
-    {"dcp sharding info", do_sharding},
-    {"table", do_table},
-    {"spec", do_spec},
-    {"whole spec", do_whole},
-    {"presets", do_presets},
-    {"ties", do_ties},
-    {"layout", do_layout},
-    {"plan", do_plan},
-    {"pieces", do_pieces},
-    {"manifest", do_manifest},
-    {"views", do_views},
-    {"npy", do_npy},
-    {"coordinates", do_coords},
-    {"shapes from shards", do_infer},
+static const struct nth_scenario scenarios[] = {
+    {"safetensors header", do_header, NULL},
+    {"safetensors writer", do_header_write, NULL},
+    {"hf index", do_index, NULL},
+    {"dcp sharding info", do_sharding, NULL},
+    {"table", do_table, NULL},
+    {"spec", do_spec, NULL},
+    {"whole spec", do_whole, NULL},
+    {"presets", do_presets, NULL},
+    {"ties", do_ties, NULL},
+    {"layout", do_layout, NULL},
+    {"plan", do_plan, NULL},
+    {"pieces", do_pieces, NULL},
+    {"manifest", do_manifest, NULL},
+    {"views", do_views, NULL},
+    {"npy", do_npy, NULL},
+    {"coordinates", do_coords, NULL},
+    {"shapes from shards", do_infer, NULL},
 };
 
 static void test_each_allocation_may_fail(void **state)
 {
     (void)state;
     for (size_t i = 0; i < N_ITEMS(scenarios); i++) {
-        alloc_run(scenarios[i].name, scenarios[i].scenario);
+        nth_run(&scenarios[i], UINT64_MAX);
     }
 }
 
