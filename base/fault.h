@@ -54,7 +54,9 @@
     X(store_release, "store.release", "a version was renamed away")            \
     X(store_sweep, "store.sweep", "before each file is removed")               \
     X(mount_read, "mount.read", "before a read is answered")                   \
-    X(mount_open, "mount.open", "before an open is answered")
+    X(mount_open, "mount.open", "before an open is answered")                  \
+    X(mount_commit, "mount.commit", "writers are gone, the store not asked")   \
+    X(mount_committed, "mount.committed", "published, nobody was told")
 
 /* The points where bytes pass: they can be halved and corrupted, too. */
 #define BASE_FAULT_BYTES(X)                                                    \
