@@ -155,12 +155,12 @@ void fs_saves_forget(struct fs_saves *saves, uint64_t ino, uint64_t n_lookups);
 int fs_saves_attr(struct fs_saves *saves, uint64_t ino, struct stat *ret);
 
 enum fs_saves_set { /* what of @attr is meant */
-    FS_SET_MODE = 1,
-    FS_SET_SIZE = 2,
-    FS_SET_ATIME = 4,
-    FS_SET_MTIME = 8,
-    FS_SET_ATIME_NOW = 16,
-    FS_SET_MTIME_NOW = 32,
+                    FS_SET_MODE = 1,
+                    FS_SET_SIZE = 2,
+                    FS_SET_ATIME = 4,
+                    FS_SET_MTIME = 8,
+                    FS_SET_ATIME_NOW = 16,
+                    FS_SET_MTIME_NOW = 32,
 };
 int fs_saves_set_attr(struct fs_saves *saves,
                       uint64_t ino,
@@ -249,13 +249,17 @@ int fs_saves_create_file(struct fs_saves *saves,
                          struct fs_saved *ret,
                          uint32_t *ret_backing);
 /* @flags: those of the open. */
-void fs_saves_release(struct fs_saves *saves, uint64_t ino, int flags);
+void fs_saves_release(struct fs_saves *saves,
+                      struct fs_turn *turn,
+                      uint64_t ino,
+                      int flags);
 
 /* Bytes.  The descriptor is valid until fs_saves_unpin, beside other threads.
  * @is_change: it will be written to; EROFS and EBUSY as above. */
 struct fs_pin {
     struct fs_saves *saves;
     void *node;
+    uint64_t step; /* that is being changed: its record's sequence */
     int fd;
     bool is_change;
 };
