@@ -1,36 +1,42 @@
-/* `retile store`: make, list, check and clean a store. */
+/* `retile store`: make, check and clean a store. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "base/file.h"
 #include "base/num.h"
-#include "cli/cli.h"
-#include "store/root.h"
+#include "cli/store_verbs.h"
+#include "cli/write_tree.h"
 
 static const char *budget_text;
+static const char *threads_text;
 static bool wants_json;
 
 static const struct base_option options[] = {
     {"budget", 0, "SIZE", "init: the most that blobs may take", &budget_text,
      NULL},
+    {"threads", 0, "N",
+     "scrub, compact: threads (default: the processors, at most 8)",
+     &threads_text, NULL},
     {"json", 0, NULL, "print JSON", NULL, &wants_json},
 };
 
 const struct base_command cli_store_command = {
     .program = "retile store",
-    .usage = "init|ls|fsck|scrub|sweep ROOT [options]",
+    .usage = "init|ls|fsck|scrub|sweep ROOT [options]\n"
+             "       retile store compact ROOT [JOB[@N]] [options]",
     .about =
         "Make, list, check and clean a store of versions\n"
         "fsck reads manifests, tables and sizes; scrub also compares every\n"
         "byte with its digest (exit 3 when either finds something).  sweep\n"
-        "removes bytes that no version names.",
+        "removes bytes that no version names.  compact digests what is not\n"
+        "digested yet, and writes versions in small pieces, or in blobs that\n"
+        "are mostly dead, into new blobs; JOB[@N] whether it is due or not.",
     .example = "retile store init /dev/shm/store --budget 64GiB\n"
                "retile store scrub /dev/shm/store",
     .options = options,
     .n_options = sizeof(options) / sizeof(options[0]),
     .min_args = 2,
-    .max_args = 2,
+    .max_args = 3,
 };
 
 #define LOCK_WAIT_NS ((int64_t)10 * 1000000000)
@@ -62,80 +68,6 @@ static enum cli_exit made(const char *path)
                                              store_root_id(root)));
 }
 
-/* --- ls ----------------------------------------------------------------- */
-
-static enum base_code list_job(const struct store_root *root,
-                               const char *job,
-                               json_t *jobs,
-                               struct base_err *err)
-{
-    BASE_AUTO_MEM uint64_t *numbers = NULL;
-    size_t n = 0;
-    json_t *list;
-
-    BASE_TRY(store_root_versions(root, job, &numbers, &n, err));
-    if (!wants_json) {
-        (void)printf("%s: %zu version%s", job, n, n == 1 ? "" : "s");
-        if (n > 0) {
-            (void)printf(", current %" PRIu64, numbers[n - 1]);
-        }
-        (void)putchar('\n');
-        return BASE_OK;
-    }
-    list = json_array();
-    for (size_t i = 0; i < n; i++) {
-        (void)json_array_append_new(list, json_integer((json_int_t)numbers[i]));
-    }
-    (void)json_array_append_new(
-        jobs,
-        json_pack("{so so}", "job", cli_json_text(job), "versions", list));
-    return BASE_OK;
-}
-
-static enum base_code
-list_jobs(const struct store_root *root, json_t *jobs, struct base_err *err)
-{
-    char **names = NULL;
-    size_t n = 0;
-    enum base_code rc = BASE_OK;
-
-    BASE_TRY(store_root_jobs(root, &names, &n, err));
-    for (size_t i = 0; i < n && rc == BASE_OK; i++) {
-        rc = list_job(root, names[i], jobs, err);
-    }
-    base_names_free(names, n);
-    return rc;
-}
-
-static enum cli_exit list(const struct store_root *root)
-{
-    struct base_err err = {0};
-    json_t *jobs = wants_json ? json_array() : NULL;
-    uint64_t used = 0, budget = 0;
-    char used_text[24], budget_text_[24];
-
-    if (store_root_usage(root, &used, &budget, &err) != BASE_OK ||
-        list_jobs(root, jobs, &err) != BASE_OK) {
-        json_decref(jobs);
-        return cli_tell("store", &err);
-    }
-    if (wants_json) {
-        return cli_print_json(
-            "store",
-            json_pack("{si so ss sI sI so}", "version", 1, "root",
-                      cli_json_text(store_root_path(root)), "id",
-                      store_root_id(root), "used_bytes", (json_int_t)used,
-                      "budget_bytes", (json_int_t)budget, "jobs", jobs));
-    }
-    (void)printf("store %s: %s used", store_root_id(root),
-                 base_format_size(used, used_text));
-    if (budget != 0) {
-        (void)printf(" of %s", base_format_size(budget, budget_text_));
-    }
-    (void)putchar('\n');
-    return CLI_DONE;
-}
-
 /* --- fsck and scrub ----------------------------------------------------- */
 
 struct check {
@@ -162,7 +94,39 @@ static void on_finding(void *ctx, const char *text)
     }
 }
 
-static enum cli_exit check(struct store_root *root, bool is_scrub)
+/* What scrub could not compare; it is no finding. */
+static enum cli_exit
+tell_scrubbed(const struct store_root *root, json_t *findings, uint64_t n)
+{
+    __attribute__((cleanup(cli_store_sum_done))) struct cli_store_sum sum = {0};
+    struct base_err err = {0};
+    char size[24];
+
+    if (cli_store_sum_all(root, &sum, &err) != BASE_OK) {
+        json_decref(findings);
+        return cli_tell("store", &err);
+    }
+    if (findings != NULL) {
+        return cli_print_json(
+            "store", json_pack("{si sb so sI sI}", "version", 1, "ok", n == 0,
+                               "findings", findings, "undigested_regions",
+                               (json_int_t)sum.n_undigested, "undigested_bytes",
+                               (json_int_t)sum.undigested_bytes));
+    }
+    if (n == 0) {
+        (void)printf("every byte%s is as it was written\n",
+                     sum.n_undigested > 0 ? " that is digested" : "");
+    }
+    if (sum.n_undigested > 0) {
+        (void)printf("%" PRIu64 " regions of %s are not digested yet\n",
+                     sum.n_undigested,
+                     base_format_size(sum.undigested_bytes, size));
+    }
+    return CLI_DONE;
+}
+
+static enum cli_exit
+check(struct store_root *root, bool is_scrub, unsigned n_threads)
 {
     struct check ctx = {.findings = wants_json ? json_array() : NULL};
     struct base_err err = {0};
@@ -172,19 +136,21 @@ static enum cli_exit check(struct store_root *root, bool is_scrub)
 
     cli_catch_signals();
     cli_progress_begin(&ctx.progress, is_scrub ? "scrubbing" : "checking");
-    rc =
-        store_check(root, is_scrub, 0, on_progress, on_finding, &ctx, &n, &err);
+    rc = store_check(root, is_scrub, n_threads, on_progress, on_finding, &ctx,
+                     &n, &err);
     cli_progress_end(&ctx.progress);
     if (rc != BASE_OK) {
         json_decref(ctx.findings);
         return cli_tell("store", &err);
     }
-    if (wants_json) {
+    if (is_scrub) {
+        told = tell_scrubbed(root, ctx.findings, n);
+    } else if (wants_json) {
         told = cli_print_json("store",
                               json_pack("{si sb so}", "version", 1, "ok",
                                         n == 0, "findings", ctx.findings));
     } else if (n == 0) {
-        (void)puts(is_scrub ? "every byte is as it was written" : "consistent");
+        (void)puts("consistent");
     }
     return n == 0 ? told : CLI_NOT_FOUND;
 }
@@ -210,16 +176,58 @@ static enum cli_exit sweep(struct store_root *root)
     return CLI_DONE;
 }
 
-enum cli_exit cli_store(int argc, char **argv)
+/* The verb, for a store that is there. */
+static enum cli_exit run(char **args, int n_args)
 {
     BASE_AUTO(store_root) root = NULL;
+    struct store_copy_options copy = {0};
+    struct base_err err = {0};
+
+    if (cli_parse_copy(threads_text, NULL, &copy, &err) != BASE_OK ||
+        store_root_open(args[1], &root, &err) != BASE_OK) {
+        return cli_tell("store", &err);
+    }
+    if (strcmp(args[0], "ls") == 0) {
+        return cli_store_ls(root, wants_json);
+    }
+    if (strcmp(args[0], "sweep") == 0) {
+        return sweep(root);
+    }
+    if (strcmp(args[0], "compact") == 0) {
+        return cli_store_compact(root, n_args == 3 ? args[2] : NULL,
+                                 copy.n_threads, wants_json);
+    }
+    return check(root, strcmp(args[0], "scrub") == 0, copy.n_threads);
+}
+
+enum cli_exit cli_store(int argc, char **argv)
+{
+    static const char *const known[] = {"init",  "ls",    "fsck",
+                                        "scrub", "sweep", "compact"};
+    enum { N_KNOWN = sizeof(known) / sizeof(known[0]) };
     struct base_err err = {0};
     char **args;
     int n_args;
     enum cli_exit rc;
+    size_t i = 0;
 
     if (!cli_parse(&cli_store_command, argc, argv, &args, &n_args, &rc)) {
         return rc;
+    }
+    while (i < N_KNOWN && strcmp(known[i], args[0]) != 0) {
+        i++;
+    }
+    if (i == N_KNOWN) {
+        (void)base_fail(&err, BASE_BAD_ARG,
+                        "`%s`: init, ls, fsck, scrub, sweep or compact is "
+                        "needed",
+                        args[0]);
+        return cli_tell("store", &err);
+    }
+    if (n_args == 3 && strcmp(args[0], "compact") != 0) {
+        (void)base_fail(&err, BASE_BAD_ARG, "`%s`: is one argument too many",
+                        args[2]);
+        return cli_tell("store", &err);
     }
     if (strcmp(args[0], "init") == 0) {
         if (init(args[1], &err) != BASE_OK) {
@@ -231,21 +239,5 @@ enum cli_exit cli_store(int argc, char **argv)
         (void)base_fail(&err, BASE_BAD_ARG, "--budget is for init");
         return cli_tell("store", &err);
     }
-    if (strcmp(args[0], "ls") != 0 && strcmp(args[0], "fsck") != 0 &&
-        strcmp(args[0], "scrub") != 0 && strcmp(args[0], "sweep") != 0) {
-        (void)base_fail(&err, BASE_BAD_ARG,
-                        "`%s`: init, ls, fsck, scrub or sweep is needed",
-                        args[0]);
-        return cli_tell("store", &err);
-    }
-    if (store_root_open(args[1], &root, &err) != BASE_OK) {
-        return cli_tell("store", &err);
-    }
-    if (strcmp(args[0], "ls") == 0) {
-        return list(root);
-    }
-    if (strcmp(args[0], "sweep") == 0) {
-        return sweep(root);
-    }
-    return check(root, strcmp(args[0], "scrub") == 0);
+    return run(args, n_args);
 }

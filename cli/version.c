@@ -6,6 +6,7 @@
 
 #include "base/num.h"
 #include "cli/store_args.h"
+#include "store/compact.h"
 
 static const char *store_text;
 static const char *job_text;
@@ -73,9 +74,11 @@ static json_t *version_json(const struct store_version *version,
     const struct ptc_manifest_head *head = ptc_manifest_head(manifest);
     char table[BASE_DIGEST_TEXT_BYTES];
     char time[TIME_TEXT_BYTES];
+    uint64_t undigested_bytes;
 
+    (void)ptc_manifest_undigested(manifest, &undigested_bytes);
     return json_pack(
-        "{sI sI ss% ss so so ss sI sI sI so}", "number",
+        "{sI sI ss% ss so so ss sI sI sI sI so}", "number",
         (json_int_t)head->version, "parent", (json_int_t)head->parent, "origin",
         head->origin.ptr, (size_t)head->origin.len, "created",
         time_text(head->created_ns, time), "step", number_json(head->step),
@@ -83,15 +86,18 @@ static json_t *version_json(const struct store_version *version,
         base_digest_format(head->table, table), "bytes",
         (json_int_t)ptc_table_n_bytes(store_version_table(version)), "blobs",
         (json_int_t)ptc_manifest_n_blobs(manifest), "blob_bytes",
-        (json_int_t)blob_bytes(manifest), "pin",
+        (json_int_t)blob_bytes(manifest), "undigested_bytes",
+        (json_int_t)undigested_bytes, "pin",
         pin == NULL ? json_null() : cli_json_text(pin));
 }
 
 static void print_line(const struct store_version *version, const char *pin)
 {
-    const struct ptc_manifest_head *head =
-        ptc_manifest_head(store_version_manifest(version));
+    const struct ptc_manifest *manifest = store_version_manifest(version);
+    const struct ptc_manifest_head *head = ptc_manifest_head(manifest);
+    uint64_t undigested_bytes;
     char time[TIME_TEXT_BYTES];
+    char size[24];
 
     (void)printf("%-6" PRIu64 " %-20s %-9.*s ", head->version,
                  time_text(head->created_ns, time), BASE_STR_FMT(head->origin));
@@ -100,8 +106,23 @@ static void print_line(const struct store_version *version, const char *pin)
     } else {
         (void)printf("%10" PRIu64, head->step);
     }
+    if (ptc_manifest_undigested(manifest, &undigested_bytes) > 0) {
+        (void)printf("  %s not digested yet",
+                     base_format_size(undigested_bytes, size));
+    }
     (void)printf("%s%s\n",
                  pin == NULL ? "" : "  pinned: ", pin == NULL ? "" : pin);
+}
+
+static void list_damaged(uint64_t number, json_t *list, const char *text)
+{
+    if (wants_json) {
+        (void)json_array_append_new(
+            list, json_pack("{sI so}", "number", (json_int_t)number, "damaged",
+                            cli_json_text(text)));
+    } else {
+        (void)printf("%-6" PRIu64 " damaged: %s\n", number, text);
+    }
 }
 
 /* One version as a line, or into @list. */
@@ -118,8 +139,14 @@ static enum base_code list_one(const struct store_root *root,
     if (rc == BASE_NOT_FOUND) {
         return BASE_OK; /* released meanwhile */
     }
+    if (rc == BASE_OK) {
+        rc = store_version_pin_why(root, job_text, number, &pin, err);
+    }
+    if (rc == BASE_BAD_INPUT || rc == BASE_MISMATCH) {
+        list_damaged(number, list, err->text);
+        return BASE_OK;
+    }
     BASE_TRY(rc);
-    BASE_TRY(store_version_pin_why(root, job_text, number, &pin, err));
     if (wants_json) {
         (void)json_array_append_new(list, version_json(version, pin));
     } else {
@@ -145,11 +172,33 @@ list_all(const struct store_root *root, json_t *list, struct base_err *err)
     return BASE_OK;
 }
 
-static void print_shown(const struct store_version *version, const char *pin)
+/* @worth: NULL, and @why says why it is not known. */
+static void print_worth(const struct store_worth *worth, const char *why)
+{
+    char dead[24];
+    char run[24];
+
+    if (worth == NULL) {
+        (void)printf("compaction: not known: %s\n", why);
+        return;
+    }
+    (void)printf("compaction: %s; %s of its blobs dead, runs of %s\n",
+                 worth->is_compact ? "none is needed"
+                 : worth->is_due   ? "is due"
+                                   : "is not due",
+                 base_format_size(worth->n_dead_bytes, dead),
+                 base_format_size(worth->run_bytes, run));
+}
+
+static void print_shown(const struct store_version *version,
+                        const struct store_worth *worth,
+                        const char *why,
+                        const char *pin)
 {
     const struct ptc_manifest *manifest = store_version_manifest(version);
     const struct ptc_manifest_head *head = ptc_manifest_head(manifest);
     const struct ptc_table *table = store_version_table(version);
+    uint64_t undigested_bytes;
     char digest[BASE_DIGEST_TEXT_BYTES];
     char time[TIME_TEXT_BYTES];
     char size[24];
@@ -166,6 +215,11 @@ static void print_shown(const struct store_version *version, const char *pin)
     (void)printf("blobs: %u, %s; objects: %u\n", ptc_manifest_n_blobs(manifest),
                  base_format_size(blob_bytes(manifest), size),
                  ptc_manifest_n_objects(manifest));
+    if (ptc_manifest_undigested(manifest, &undigested_bytes) > 0) {
+        (void)printf("not digested yet: %s\n",
+                     base_format_size(undigested_bytes, size));
+    }
+    print_worth(worth, why);
     if (head->step != UINT64_MAX) {
         (void)printf("step: %" PRIu64 "\n", head->step);
     }
@@ -178,11 +232,26 @@ static void print_shown(const struct store_version *version, const char *pin)
     (void)printf("layout:\n%.*s", (int)head->layout.len, head->layout.ptr);
 }
 
+static json_t *worth_json(const struct store_worth *worth)
+{
+    return worth == NULL
+               ? json_null()
+               : json_pack("{sI sI sI sI sb sb}", "bytes",
+                           (json_int_t)worth->n_bytes, "dead_bytes",
+                           (json_int_t)worth->n_dead_bytes, "freed_bytes",
+                           (json_int_t)worth->n_freed_bytes, "run_bytes",
+                           (json_int_t)worth->run_bytes, "is_compact",
+                           worth->is_compact, "is_due", worth->is_due);
+}
+
 static enum cli_exit show(const struct store_root *root, uint64_t number)
 {
     BASE_AUTO(store_version) version = NULL;
     BASE_AUTO_MEM char *pin = NULL;
     struct base_err err = {0};
+    struct base_err why = {0}; /* the worth is not known */
+    struct store_worth measured;
+    const struct store_worth *worth = NULL;
     const struct ptc_manifest_head *head;
     json_t *json;
 
@@ -194,13 +263,18 @@ static enum cli_exit show(const struct store_root *root, uint64_t number)
         BASE_OK) {
         return cli_tell("version", &err);
     }
+    if (store_compact_worth(root, job_text, head->version, &measured, &why) ==
+        BASE_OK) {
+        worth = &measured;
+    }
     if (!wants_json) {
-        print_shown(version, pin);
+        print_shown(version, worth, why.text, pin);
         return CLI_DONE;
     }
     json = version_json(version, pin);
     if (json != NULL) {
         (void)json_object_set_new(json, "version", json_integer(1));
+        (void)json_object_set_new(json, "compaction", worth_json(worth));
         (void)json_object_set_new(
             json, "layout", json_stringn(head->layout.ptr, head->layout.len));
     }

@@ -5,10 +5,11 @@
 
   - what is exported equals what `retile convert` writes, byte for byte, before
     and after every rescale and rollback;
-  - kill -9 at every fault point of import, rescale, release and sweep: fsck
-    finds nothing, the old version is the same, the next run succeeds;
+  - kill -9 at every fault point of import, rescale, release, compaction and
+    sweep: fsck finds nothing, the old version is the same, the next run succeeds;
   - a budget refuses before a byte is written;
   - two processes at once;
+  - a damaged version is told as such, beside the others;
   - flipped bits are all found by scrub, by tensor and version (RETILE_FLIPS).
 """
 import json
@@ -190,7 +191,8 @@ def crashes(top, work):
     spec, tree = wanted(top, 2, 2)
     points = [p["name"] for p in
               json.loads(run("fault", "ls", "--json").stdout)["points"]
-              if p["name"].startswith(("store.", "io.", "convert.block"))]
+              if p["name"].startswith(("store.", "compact.", "io.",
+                                     "convert.block"))]
     verbs = {
         "import": lambda s, f, c: s.job("import", top / "in", "--threads", "1",
                                         fault=f, code=c),
@@ -198,6 +200,8 @@ def crashes(top, work):
                                          code=c),
         "release": lambda s, f, c: s.job("version", "release", 1, fault=f,
                                          code=c),
+        "compact": lambda s, f, c: run("store", "compact", s.root, "j@3",
+                                       "--threads", "1", fault=f, code=c),
         "sweep": lambda s, f, c: run("store", "sweep", s.root, fault=f, code=c),
     }
     fresh = work / "fresh"
@@ -207,8 +211,11 @@ def crashes(top, work):
     store.job("import", tree)
     passed = set()
     for verb, call in verbs.items():
+        if verb == "compact":
+            store.job("rescale", "--to", wanted(top, 2, 3)[0])
         if verb == "sweep":
             store.job("version", "release", 1)
+            run("store", "compact", store.root, "j@3")
         for point in points:
             n = 1
             while True:
@@ -234,11 +241,12 @@ def crashes(top, work):
                 check(not any((store.root / "staging").iterdir()), what,
                       "staging is left")
                 shutil.rmtree(here)
-                n += 1 if point.startswith("store.") else 1 + n // 2
+                n += 1 if point.startswith(("store.", "compact.")) \
+                    else 1 + n // 2
         store = Store.__new__(Store)
         store.top, store.root = fresh, fresh / "store"
         print(f"{verb}: killed at every point", flush=True)
-    needed = {p for p in points if p not in ("store.compact",)}
+    needed = set(points)
     check(passed == needed, "points never passed:", needed - passed)
 
 
@@ -294,6 +302,57 @@ def two_at_once(top, work):
     store.fsck("two at once", "scrub")
 
 
+def compacts(top, work):
+    """Bytes stay, blobs change, the old ones go with the sweep."""
+    spec, tree = wanted(top, 2, 3)
+    store = Store(work)
+    store.job("import", top / "in")
+    store.job("rescale", "--to", spec)
+    shown = json.loads(store.job("version", "show", "--json").stdout)
+    check(shown["compaction"]["is_due"], shown)
+    done = json.loads(run("store", "compact", store.root, "--json").stdout)
+    check([(v["number"], v["compacted"]) for v in done["versions"]] ==
+          [(1, False), (2, True)], done)
+    check(done["versions"][1]["copied_bytes"] == shown["compaction"]["bytes"],
+          done, shown)
+    store.export_is(tree, "compacted")
+    store.job("version", "release", 1)
+    listed = json.loads(run("store", "ls", store.root, "--json").stdout)
+    swept = json.loads(run("store", "sweep", store.root, "--json").stdout)
+    check(swept["freed_bytes"] == listed["unnamed_bytes"] > 4_000_000, swept,
+          listed)
+    store.export_is(tree, "compacted and swept")
+    shown = json.loads(store.job("version", "show", "--json").stdout)
+    check(shown["compaction"]["is_compact"], shown)
+    used = store.used()
+    done = run("store", "compact", store.root, "j").stdout
+    check("is compact" in done and store.used() == used, done)
+    store.fsck("compacted", "scrub")
+    run("store", "compact", store.root, "j@9", code=3)
+    run("store", "compact", store.root, "other", code=3)
+    run("store", "scrub", store.root, "j", code=2)
+
+
+def damaged(top, work):
+    """One damaged version does not hide the others."""
+    store = Store(work)
+    store.job("import", top / "in")
+    store.job("import", top / "in")
+    manifest = store.root / "jobs/j/versions/1/manifest"
+    text = bytearray(manifest.read_bytes())
+    text[300] ^= 1
+    manifest.write_bytes(text)
+    lines = store.job("version", "ls").stdout.splitlines()
+    check(len(lines) == 3 and "damaged" in lines[1] and
+          "import" in lines[2], *lines)
+    listed = json.loads(store.job("version", "ls", "--json").stdout)
+    check([v["number"] for v in listed["versions"]] == [1, 2], listed)
+    check("digest" in listed["versions"][0]["damaged"], listed)
+    check("1 damaged" in run("store", "ls", store.root).stdout)
+    store.job("version", "show")
+    store.job("version", "show", 1, code=1)
+
+
 def flips(top, work):
     """Each flipped bit of a blob is found and named."""
     spec, _ = wanted(top, 2, 3)
@@ -326,7 +385,7 @@ def flips(top, work):
 
 
 PARTS = (exports, rescale_is_small, crashes, errors, budget, two_at_once,
-         flips)
+         compacts, damaged, flips)
 
 
 def main():
