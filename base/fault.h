@@ -51,6 +51,10 @@
     X(compact_checked, "compact.checked", "old bytes are as digested")         \
     X(compact_copied, "compact.copied", "all is in new blobs, none is named")  \
     X(digest_done, "digest.done", "all is digested, nothing is replaced")      \
+    X(save_checked, "save.checked", "a save is good, nothing is published")    \
+    X(save_adopted, "save.adopted", "a staged file has a blob's name")         \
+    X(save_published, "save.published", "a save is a version")                 \
+    X(save_finish, "save.finish", "a save is digested, its files not removed") \
     X(store_release, "store.release", "a version was renamed away")            \
     X(store_sweep, "store.sweep", "before each file is removed")               \
     X(mount_read, "mount.read", "before a read is answered")                   \

@@ -29,7 +29,9 @@ enum { LAST_TEXT_BYTES = 24, SYNC_THREADS = 4 };
 struct made {
     struct ptc_blob_name name;
     int fd;
-    bool is_placed; /* in blobs/, no longer in staging */
+    char *adopted;    /* a file's own path, which it keeps; else NULL */
+    struct stat stat; /* of one that was adopted */
+    bool is_placed;   /* in blobs/, no longer in staging */
 };
 
 struct store_change {
@@ -73,6 +75,7 @@ void store_change_free(struct store_change *change)
                 (void)unlinkat(store_root_fd(change->root), path, 0);
             }
         }
+        free(made->adopted);
     }
     base_vec_done(&change->blobs);
     if (change->has_staging &&
@@ -247,18 +250,105 @@ enum base_code store_change_blob(struct store_change *change,
     return base_fault_check(BASE_FAULT_store_blob, err);
 }
 
+enum base_code store_change_adopt(struct store_change *change,
+                                  const char *path,
+                                  struct ptc_blob_name *ret_name,
+                                  int *ret_fd,
+                                  struct base_err *err)
+{
+    struct made made = {.fd = -1};
+    BASE_AUTO_MEM char *adopted = base_path("%s", path);
+    BASE_AUTO_FD fd = -1;
+
+    if (adopted == NULL ||
+        !base_vec_reserve(&change->blobs, change->blobs.n + 1)) {
+        return no_mem(err);
+    }
+    BASE_TRY(store_blob_name_make(&made.name, err));
+    BASE_TRY(base_io_open(store_root_fd(change->root), path,
+                          O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0, path, &fd,
+                          err));
+    if (fstat(fd, &made.stat) != 0) {
+        return base_fail_errno(err, errno, "%s: cannot stat", path);
+    }
+    if (!S_ISREG(made.stat.st_mode)) {
+        return base_fail(err, BASE_BAD_INPUT, "%s: is not a regular file",
+                         path);
+    }
+    made.adopted = base_steal(&adopted);
+    made.fd = base_steal_fd(&fd);
+    (void)base_vec_push(&change->blobs, made); /* room was made */
+    *ret_name = made.name;
+    *ret_fd = made.fd;
+    return BASE_OK;
+}
+
+/* One that was adopted keeps its mode until it is published: a change that
+ * fails leaves it as it was. */
 static enum base_code
 seal_one(void *ctx, size_t item, unsigned thread, struct base_err *err)
 {
     const struct store_change *change = ctx;
-    int fd = change->blobs.items[item].fd;
+    const struct made *made = &change->blobs.items[item];
+    const char *label = made->adopted != NULL ? made->adopted : change->staging;
 
     (void)thread;
-    if (fchmod(fd, 0400) != 0) {
-        return base_fail_errno(err, errno, "%s: cannot seal a blob",
-                               change->staging);
+    if (made->adopted == NULL && fchmod(made->fd, 0400) != 0) {
+        return base_fail_errno(err, errno, "%s: cannot seal a blob", label);
     }
-    return base_io_sync(fd, change->staging, err);
+    return base_io_sync(made->fd, label, err);
+}
+
+/* A second name for what is open, not for what has its path by now. */
+static enum base_code place_adopted(const struct store_change *change,
+                                    struct made *made,
+                                    const char *to,
+                                    struct base_err *err)
+{
+    int root_fd = store_root_fd(change->root);
+
+    if (linkat(root_fd, made->adopted, root_fd, to, 0) != 0) {
+        if (errno == ENOENT) {
+            return base_fail(err, BASE_CHANGED, "%s: went away meanwhile",
+                             made->adopted);
+        }
+        return base_fail_errno(err, errno, "%s: cannot link it to %s",
+                               made->adopted, to);
+    }
+    made->is_placed = true;
+    if (!store_is_same_file(change->root, to, made->fd)) {
+        return base_fail(err, BASE_CHANGED, "%s: was replaced meanwhile",
+                         made->adopted);
+    }
+    return base_fault_check(BASE_FAULT_save_adopted, err);
+}
+
+/* Was anything adopted written to since? */
+static enum base_code check_adopted(const struct store_change *change,
+                                    struct base_err *err)
+{
+    for (size_t i = 0; i < change->blobs.n; i++) {
+        const struct made *made = &change->blobs.items[i];
+        const struct store_blob blob = {
+            .label = made->adopted, .fd = made->fd, .stat = made->stat};
+
+        if (made->adopted != NULL) {
+            BASE_TRY(store_blob_check(&blob, err));
+        }
+    }
+    return BASE_OK;
+}
+
+/* They are blobs now; a crash before this leaves another mode, no more. */
+static void seal_adopted(const struct store_change *change)
+{
+    for (size_t i = 0; i < change->blobs.n; i++) {
+        const struct made *made = &change->blobs.items[i];
+
+        if (made->adopted != NULL) {
+            (void)!fchmod(made->fd, 0400);
+        }
+    }
 }
 
 /* Into blobs/, one after the other; then their folders are synced. */
@@ -277,8 +367,12 @@ static enum base_code place_blobs(struct store_change *change,
             return no_mem(err);
         }
         BASE_TRY(store_blob_make_folder(change->root, &made->name, err));
-        BASE_TRY(base_rename_new(root_fd, from, to, err));
-        made->is_placed = true;
+        if (made->adopted != NULL) {
+            BASE_TRY(place_adopted(change, made, to, err));
+        } else {
+            BASE_TRY(base_rename_new(root_fd, from, to, err));
+            made->is_placed = true;
+        }
         is_touched[made->name.bytes[0]] = true;
     }
     for (unsigned i = 0; i < 256; i++) {
@@ -510,9 +604,11 @@ enum base_code store_change_publish(struct store_change *change,
     }
     BASE_TRY(base_fault_check(BASE_FAULT_store_publish, err));
     BASE_TRY(store_root_keep_lock(change->root, err));
+    BASE_TRY(check_adopted(change, err));
     BASE_TRY(base_rename_new(root_fd, staged, place, err));
     change->is_published = true;
     *ret_number = number;
+    seal_adopted(change);
     BASE_TRY(base_fault_check(BASE_FAULT_store_published, err));
     return base_dir_sync(root_fd, parent, err);
 }

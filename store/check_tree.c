@@ -75,7 +75,9 @@ static enum base_code check_root(struct check *check, struct base_err *err)
             return base_fail(err, BASE_NO_MEM, "staging: cannot check");
         }
         /* A change that ended between the two took it away. */
-        if (fstatat(store_root_fd(check->root), path, &st,
+        if (!(store_staging_is_one(left.names[i]) &&
+              store_staging_is_held(check->root, path)) &&
+            fstatat(store_root_fd(check->root), path, &st,
                     AT_SYMLINK_NOFOLLOW) == 0) {
             check_tell(check,
                        "%s: left by a change that died; the next change "

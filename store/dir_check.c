@@ -2,7 +2,10 @@
  * files have are two lists in order of name, merged.  Where both have a
  * tensor, its parts become pieces; a part that a lower rank has too becomes a
  * replica, and so do the bytes of a tied tensor (a target compares those that no
- * file calls tied: store/target_ties.c). */
+ * file calls tied: store/target_ties.c).
+ *
+ * In a save, ranks may leave out what others wrote: there a part that a lower
+ * rank gave becomes a replica, and only the end shows what nobody gave. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +17,12 @@
 struct held {
     const struct ptc_st_entry *entry;
     const struct store_dir_file *file;
+};
+
+/* A cell that several ranks hold, and one has given. */
+struct taken {
+    uint64_t at; /* its first element, in C order; + 1: 0 is no cell */
+    uint32_t tensor;
 };
 
 struct check {
@@ -32,6 +41,12 @@ struct check {
     uint32_t root;
     uint32_t tensor;      /* whose parts they are */
     bool is_told_as_tied; /* by its file's coordinates */
+    /* of a save */
+    struct taken *taken; /* a hash table, at most half full */
+    size_t n_taken;
+    size_t taken_cap; /* a power of two, or 0 */
+    bool *is_bad; /* per tensor: told already that something is wrong with it */
+    uint64_t n_found; /* elements, while what is missing is looked for */
 };
 
 static enum base_code no_mem(const struct check *c, struct base_err *err)
@@ -61,31 +76,102 @@ static char *shape_text(uint32_t n, const uint64_t *shape, char *text)
     return text;
 }
 
+/* --- cells that were given ---------------------------------------------- */
+
+static struct taken *taken_slot(const struct check *c, const struct taken *cell)
+{
+    uint64_t hash = (cell->at * 0x9e3779b97f4a7c15u) ^
+                    (cell->tensor * UINT64_C(0xc2b2ae3d27d4eb4f));
+    size_t i = (size_t)((hash ^ (hash >> 29)) * 0x9e3779b97f4a7c15u >> 32);
+
+    for (i &= c->taken_cap - 1;; i = (i + 1) & (c->taken_cap - 1)) {
+        struct taken *slot = &c->taken[i];
+
+        if (slot->at == 0 ||
+            (slot->at == cell->at && slot->tensor == cell->tensor)) {
+            return slot;
+        }
+    }
+}
+
+static enum base_code taken_grow(struct check *c, struct base_err *err)
+{
+    struct check more = *c;
+
+    if (2 * (c->n_taken + 1) <= c->taken_cap) {
+        return BASE_OK;
+    }
+    more.taken_cap = c->taken_cap == 0 ? 1024 : 2 * c->taken_cap;
+    more.taken = calloc(more.taken_cap, sizeof(*more.taken));
+    if (more.taken == NULL) {
+        return no_mem(c, err);
+    }
+    for (size_t i = 0; i < c->taken_cap; i++) {
+        if (c->taken[i].at != 0) {
+            *taken_slot(&more, &c->taken[i]) = c->taken[i];
+        }
+    }
+    free(c->taken);
+    c->taken = more.taken;
+    c->taken_cap = more.taken_cap;
+    return BASE_OK;
+}
+
+/* Is this rank the first that has @cell of @tensor?  Ranks are visited in
+ * order; all who hold a cell have it from its first element on. */
+static enum base_code is_first(struct check *c,
+                               uint32_t tensor,
+                               const struct ptc_cell *cell,
+                               bool *ret,
+                               struct base_err *err)
+{
+    const struct ptc_tensor *t = ptc_table_tensor(c->table, tensor);
+    struct taken key = {.tensor = tensor};
+    struct taken *slot;
+
+    if (c->dir->save == NULL || cell->n_holders == 1) {
+        *ret = ptc_cell_holder(c->layout, cell, 0) == c->rank;
+        return BASE_OK;
+    }
+    for (uint32_t d = 0; d < t->n_dims; d++) {
+        key.at = key.at * t->shape[d] + cell->box.begin[d];
+    }
+    key.at++;
+    BASE_TRY(taken_grow(c, err));
+    slot = taken_slot(c, &key);
+    *ret = slot->at == 0;
+    c->n_taken += *ret;
+    *slot = key;
+    return BASE_OK;
+}
+
 /* --- pieces ------------------------------------------------------------- */
 
 static enum base_code
 on_cell(void *ctx, const struct ptc_cell *cell, struct base_err *err)
 {
-    const struct check *c = ctx;
+    struct check *c = ctx;
     const struct ptc_tensor *t = ptc_table_tensor(c->table, c->root);
     struct ptc_piece piece = c->piece;
     struct store_source *source = c->dir->source;
+    bool counts = false;
 
+    BASE_TRY(is_first(c, c->root, cell, &counts, err));
     ptc_piece_cut(&piece, t, &cell->box);
-    return ptc_pieces_add(ptc_cell_holder(c->layout, cell, 0) == c->rank
-                              ? source->pieces
-                              : source->replicas,
-                          c->root, &piece, err);
+    return ptc_pieces_add(counts ? source->pieces : source->replicas, c->root,
+                          &piece, err);
 }
 
 /* A cell of a tie's own bytes. */
 static enum base_code
 on_tied_cell(void *ctx, const struct ptc_cell *cell, struct base_err *err)
 {
-    const struct check *c = ctx;
+    struct check *c = ctx;
     struct store_tied tied = {.tensor = c->tensor, .piece = c->piece};
+    bool counts = false;
 
-    if (ptc_cell_holder(c->layout, cell, 0) != c->rank) {
+    BASE_TRY(is_first(c, c->tensor, cell, &counts, err));
+    if (!counts) {
         return BASE_OK;
     }
     ptc_piece_cut(&tied.piece, ptc_table_tensor(c->table, c->tensor),
@@ -261,24 +347,68 @@ static bool is_told_as_tied(const struct held *held)
                    sizeof(coords->ties[0]), tie_cmp) != NULL;
 }
 
+static enum base_code on_bad_part(void *ctx,
+                                  uint32_t tensor,
+                                  const struct ptc_part *part,
+                                  struct base_err *err)
+{
+    const struct check *c = ctx;
+
+    (void)part;
+    (void)err;
+    c->is_bad[ptc_table_root(c->table, tensor)] = true;
+    return BASE_OK;
+}
+
+/* What a rank shows is wrong, and told: it is not told as missing, too. */
+static enum base_code
+mark_bad(struct check *c, const struct ptc_shown *shown, struct base_err *err)
+{
+    return ptc_layout_shown_parts(c->layout, c->rank, shown, on_bad_part, c,
+                                  err);
+}
+
+/* In a save a rank may lack anything, as long as another one has it. */
+static enum base_code
+left_out(struct check *c, const struct ptc_shown *shown, struct base_err *err)
+{
+    for (size_t i = 0; i < c->dir->lost.n; i++) {
+        const struct store_dir_lost *lost = &c->dir->lost.items[i];
+
+        if (lost->rank == c->rank && base_str_eq(lost->group, shown->group)) {
+            return mark_bad(c, shown, err);
+        }
+    }
+    return BASE_OK;
+}
+
 static enum base_code
 on_shown(void *ctx, const struct ptc_shown *shown, struct base_err *err)
 {
     struct check *c = ctx;
+    struct store_problems *problems = c->dir->problems;
     const struct held *held;
     int order = 1;
+    enum base_code code;
 
-    if (c->next < c->n_held) {
+    while (c->next < c->n_held) {
         order = base_str_cmp(c->held[c->next].entry->name, shown->name);
-    }
-    if (c->next < c->n_held && order < 0) {
-        return no_place(c, &c->held[c->next], err);
+        if (order >= 0) {
+            break;
+        }
+        code = no_place(c, &c->held[c->next++], err);
+        BASE_TRY(store_problems_take(problems, code, err));
     }
     if (c->next == c->n_held || order > 0) {
-        return missing(c, shown, err);
+        return c->dir->save != NULL ? left_out(c, shown, err)
+                                    : missing(c, shown, err);
     }
     held = &c->held[c->next++];
-    BASE_TRY(check_held(c, shown, held, err));
+    code = check_held(c, shown, held, err);
+    if (code != BASE_OK) {
+        BASE_TRY(store_problems_take(problems, code, err));
+        return mark_bad(c, shown, err);
+    }
     c->blob = held->file->blob;
     c->begin = held->file->header->data_offset + held->entry->begin;
     c->dtype = held->entry->dtype;
@@ -316,14 +446,20 @@ static enum base_code collect_held(struct check *c,
         }
     }
     qsort(c->held, c->n_held, sizeof(*c->held), held_cmp);
-    for (size_t i = 1; i < c->n_held; i++) {
-        if (held_cmp(&c->held[i - 1], &c->held[i]) == 0) {
-            return base_fail(
+    n = 0;
+    for (size_t i = 0; i < c->n_held; i++) {
+        if (n > 0 && held_cmp(&c->held[n - 1], &c->held[i]) == 0) {
+            enum base_code code = base_fail(
                 err, BASE_MISMATCH, "tensor %.*s: both in %s and in %s",
                 BASE_STR_FMT(c->held[i].entry->name),
-                held_label(c, &c->held[i - 1]), held_label(c, &c->held[i]));
+                held_label(c, &c->held[n - 1]), held_label(c, &c->held[i]));
+
+            BASE_TRY(store_problems_take(c->dir->problems, code, err));
+            continue;
         }
+        c->held[n++] = c->held[i];
     }
+    c->n_held = n;
     return BASE_OK;
 }
 
@@ -342,11 +478,161 @@ static enum base_code check_ranks(struct check *c, struct base_err *err)
         BASE_TRY(collect_held(c, files + begin, i - begin, err));
         BASE_TRY(ptc_layout_shown(c->layout, c->rank, (struct base_str){0},
                                   on_shown, c, err));
-        if (c->next < c->n_held) {
-            return no_place(c, &c->held[c->next], err);
+        while (c->next < c->n_held) {
+            enum base_code code = no_place(c, &c->held[c->next++], err);
+
+            BASE_TRY(store_problems_take(c->dir->problems, code, err));
         }
     }
     return BASE_OK;
+}
+
+/* --- what is missing in a save ------------------------------------------ */
+
+static enum base_code on_found(void *ctx,
+                               uint32_t tensor,
+                               const struct ptc_piece *piece,
+                               struct base_err *err)
+{
+    struct check *c = ctx;
+
+    (void)tensor;
+    (void)err;
+    c->n_found += ptc_box_elems(&piece->box);
+    return BASE_OK;
+}
+
+/* How many elements of @box the pieces have: none lies in two of them. */
+static enum base_code count_found(struct check *c,
+                                  uint32_t tensor,
+                                  const struct ptc_box *box,
+                                  struct base_err *err)
+{
+    c->n_found = 0;
+    return ptc_pieces_find(c->dir->source->pieces, tensor, box, on_found, c,
+                           err);
+}
+
+enum { HOLDERS_SHOWN = 4, HOLDERS_TEXT_BYTES = 100 };
+
+/* "rank 3 holds it", "ranks 1, 3 hold it and neither wrote it" */
+static char *
+holders_text(const struct check *c, const struct ptc_cell *cell, char *text)
+{
+    uint64_t n =
+        cell->n_holders < HOLDERS_SHOWN ? cell->n_holders : HOLDERS_SHOWN;
+    int len;
+
+    if (cell->n_holders == 1) {
+        (void)snprintf(text, HOLDERS_TEXT_BYTES, "only rank %u holds it",
+                       ptc_cell_holder(c->layout, cell, 0));
+        return text;
+    }
+    len = snprintf(text, HOLDERS_TEXT_BYTES, "none of ranks");
+    for (uint64_t k = 0; k < n; k++) { /* at most 9 digits each: it fits */
+        len += snprintf(text + len, (size_t)(HOLDERS_TEXT_BYTES - len), "%s %u",
+                        k == 0 ? "" : ",", ptc_cell_holder(c->layout, cell, k));
+    }
+    (void)snprintf(text + len, (size_t)(HOLDERS_TEXT_BYTES - len),
+                   "%s wrote it", cell->n_holders > n ? ", ..." : "");
+    return text;
+}
+
+static enum base_code
+on_due_cell(void *ctx, const struct ptc_cell *cell, struct base_err *err)
+{
+    struct check *c = ctx;
+    const struct ptc_tensor *t = ptc_table_tensor(c->table, c->root);
+    char box[PTC_BOX_TEXT_BYTES];
+    char holders[HOLDERS_TEXT_BYTES];
+
+    BASE_TRY(count_found(c, c->root, &cell->box, err));
+    if (c->n_found < ptc_box_elems(&cell->box)) {
+        store_problems_add(
+            c->dir->problems, BASE_MISMATCH,
+            "%s/ranks/%03u/%.*s.safetensors: tensor %.*s: %s is missing, %s",
+            c->dir->source->path, ptc_cell_holder(c->layout, cell, 0),
+            BASE_STR_FMT(t->group), BASE_STR_FMT(t->name),
+            ptc_box_format(&cell->box, box), holders_text(c, cell, holders));
+    }
+    return BASE_OK;
+}
+
+static bool has_group(const struct check *c, struct base_str group)
+{
+    for (size_t i = 0; i < c->dir->files.n; i++) {
+        if (base_str_eq(c->dir->files.items[i].group, group)) {
+            return true;
+        }
+    }
+    for (size_t i = 0; i < c->dir->lost.n; i++) {
+        if (base_str_eq(c->dir->lost.items[i].group, group)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A group that no rank wrote is told once, not tensor by tensor. */
+static enum base_code
+tell_group(struct check *c, struct base_str group, struct base_err *err)
+{
+    bool is_absent = !has_group(c, group);
+
+    for (uint32_t i = 0; i < ptc_table_n_tensors(c->table); i++) {
+        const struct ptc_tensor *t = ptc_table_tensor(c->table, i);
+        struct ptc_box whole = ptc_box_whole(t->n_dims, t->shape);
+
+        if (t->tie != PTC_NONE || t->n_elems == 0 || c->is_bad[i] ||
+            !base_str_eq(t->group, group)) {
+            continue;
+        }
+        if (is_absent) {
+            store_problems_add(c->dir->problems, BASE_MISMATCH,
+                               "%s: group %.*s is missing: no rank wrote "
+                               "ranks/RRR/%.*s.safetensors",
+                               c->dir->source->path, BASE_STR_FMT(group),
+                               BASE_STR_FMT(group));
+            return BASE_OK;
+        }
+        BASE_TRY(count_found(c, i, &whole, err));
+        if (c->n_found < t->n_elems) {
+            c->root = i;
+            BASE_TRY(
+                ptc_layout_find(c->layout, i, &whole, on_due_cell, c, err));
+        }
+    }
+    return BASE_OK;
+}
+
+static enum base_code tell_missing(struct check *c, struct base_err *err)
+{
+    uint64_t n_before = c->dir->problems->n;
+    enum base_code code;
+
+    for (uint32_t g = 0; g < ptc_table_n_groups(c->table); g++) {
+        BASE_TRY(tell_group(c, ptc_table_group(c->table, g), err));
+    }
+    if (n_before > 0 || c->dir->problems->n > 0) {
+        return BASE_OK;
+    }
+    code = ptc_pieces_check(c->dir->source->pieces, err);
+    return store_problems_take(c->dir->problems, code, err);
+}
+
+static enum base_code check_all(struct check *c, struct base_err *err)
+{
+    struct store_source *source = c->dir->source;
+    enum base_code code;
+
+    BASE_TRY(check_ranks(c, err));
+    BASE_TRY(ptc_pieces_seal(source->pieces, err));
+    BASE_TRY(ptc_pieces_seal(source->replicas, err));
+    if (c->dir->save != NULL) {
+        return tell_missing(c, err);
+    }
+    code = ptc_pieces_check(source->pieces, err);
+    return code == BASE_OK ? code : base_wrap(err, code, "%s", source->path);
 }
 
 enum base_code store_dir_check(struct store_dir *dir, struct base_err *err)
@@ -358,14 +644,16 @@ enum base_code store_dir_check(struct store_dir *dir, struct base_err *err)
 
     source->pieces = ptc_pieces_create(source->table);
     source->replicas = ptc_pieces_create(source->table);
-    if (source->pieces == NULL || source->replicas == NULL) {
-        return no_mem(&c, err);
+    c.is_bad = calloc((size_t)ptc_table_n_tensors(source->table) + 1,
+                      sizeof(*c.is_bad));
+    if (source->pieces == NULL || source->replicas == NULL ||
+        c.is_bad == NULL) {
+        code = no_mem(&c, err);
+    } else {
+        code = check_all(&c, err);
     }
-    code = check_ranks(&c, err);
     free(c.held);
-    BASE_TRY(code);
-    BASE_TRY(ptc_pieces_seal(source->pieces, err));
-    BASE_TRY(ptc_pieces_seal(source->replicas, err));
-    code = ptc_pieces_check(source->pieces, err);
-    return code == BASE_OK ? code : base_wrap(err, code, "%s", source->path);
+    free(c.taken);
+    free(c.is_bad);
+    return code;
 }

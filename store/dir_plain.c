@@ -16,8 +16,7 @@ static enum base_code open_dir(int dir_fd,
                         label, ret, err);
 }
 
-/* Which rank a name of ranks/ stands for: "%03u" and nothing else. */
-static bool rank_of(const char *name, ptc_rank *ret)
+bool store_dir_rank_of(const char *name, ptc_rank *ret)
 {
     char canonical[24];
     uint64_t number = 0;
@@ -61,7 +60,7 @@ static enum base_code check_names(struct store_dir *dir,
             base_str_ends(base_str_of(names[i]), BASE_STR(".tmp"))) {
             continue;
         }
-        if (!rank_of(names[i], &rank)) {
+        if (!store_dir_rank_of(names[i], &rank)) {
             return base_fail(err, BASE_BAD_INPUT,
                              "%s/ranks/%s: not a rank's number (three digits "
                              "or more, no other zeros in front)",
@@ -122,9 +121,9 @@ scan_ranks(struct store_dir *dir, uint32_t *ret_n, struct base_err *err)
     return BASE_OK;
 }
 
-static enum base_code read_layout_yaml(struct store_dir *dir,
-                                       struct ptc_spec **ret,
-                                       struct base_err *err)
+enum base_code store_dir_read_layout(struct store_dir *dir,
+                                     struct ptc_spec **ret,
+                                     struct base_err *err)
 {
     BASE_AUTO_MEM char *label = base_path("%s/layout.yaml", dir->source->path);
     BASE_AUTO_BUF text;
@@ -151,7 +150,7 @@ static enum base_code open_spec(struct store_dir *dir,
     bool is_hf;
 
     if (dir->has_layout_yaml) {
-        return read_layout_yaml(dir, ret, err);
+        return store_dir_read_layout(dir, ret, err);
     }
     /* A table that lacks tensors must not decide what a preset writes out. */
     return store_spec_open(from, path, dir->all_have_coords ? known : NULL, ret,

@@ -96,6 +96,8 @@ static const char *mode_text(mode_t mode)
     switch (mode & S_IFMT) {
     case S_IFDIR:
         return "a directory";
+    case S_IFLNK:
+        return "a symbolic link";
     case S_IFIFO:
         return "a FIFO";
     case S_IFSOCK:
@@ -108,13 +110,17 @@ static const char *mode_text(mode_t mode)
     }
 }
 
-static enum base_code look_at(int dir_fd,
+/* A save's files become blobs: links are not followed there. */
+static enum base_code look_at(const struct store_dir *dir,
+                              int dir_fd,
                               const char *name,
                               const char *label,
                               struct stat *ret,
                               struct base_err *err)
 {
-    if (fstatat(dir_fd, name, ret, 0) != 0) {
+    int flags = dir->save != NULL ? AT_SYMLINK_NOFOLLOW : 0;
+
+    if (fstatat(dir_fd, name, ret, flags) != 0) {
         if (errno == ENOENT && dir_fd != AT_FDCWD) { /* it was listed */
             return base_fail(err, BASE_BAD_INPUT, "%s: a link to nothing",
                              label);
@@ -134,13 +140,14 @@ static enum base_code add_blob(struct store_dir *dir,
 {
     struct store_source *source = dir->source;
     struct store_blob blob = {.label = label};
+    int flags =
+        O_RDONLY | O_NONBLOCK | O_NOCTTY | (dir->save != NULL ? O_NOFOLLOW : 0);
     BASE_AUTO_FD fd = -1;
     struct stat st;
 
-    BASE_TRY(look_at(dir_fd, name, label, &st, err));
+    BASE_TRY(look_at(dir, dir_fd, name, label, &st, err));
     if (S_ISREG(st.st_mode)) {
-        BASE_TRY(base_io_open(dir_fd, name, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0,
-                              label, &fd, err));
+        BASE_TRY(base_io_open(dir_fd, name, flags, 0, label, &fd, err));
         if (fstat(fd, &st) != 0) {
             return base_fail_errno(err, errno, "%s: cannot stat", label);
         }
@@ -239,6 +246,18 @@ static enum base_code check_coords_names(const struct store_dir_file *file,
     return BASE_OK;
 }
 
+static enum base_code add_read(struct store_dir *dir,
+                               int dir_fd,
+                               const char *label,
+                               struct store_dir_file *file,
+                               struct base_err *err)
+{
+    BASE_TRY(add_blob(dir, dir_fd, file->name.ptr, label, &file->blob, err));
+    BASE_TRY(read_header(dir, file->blob, file, err));
+    BASE_TRY(check_coords_names(file, label, err));
+    return base_vec_push(&dir->files, *file) ? BASE_OK : no_mem(dir, err);
+}
+
 enum base_code store_dir_add_file(struct store_dir *dir,
                                   int dir_fd,
                                   struct base_str name,
@@ -248,7 +267,6 @@ enum base_code store_dir_add_file(struct store_dir *dir,
                                   struct base_err *err)
 {
     struct store_dir_file file = {.rank = rank};
-    struct store_dir_file *added;
     enum base_code code;
 
     BASE_TRY(store_dir_str(dir, name, &file.name, err));
@@ -257,13 +275,17 @@ enum base_code store_dir_add_file(struct store_dir *dir,
     if (code != BASE_OK) {
         return base_wrap(err, code, "%s", label);
     }
-    BASE_TRY(add_blob(dir, dir_fd, file.name.ptr, label, &file.blob, err));
-    if (!base_vec_push(&dir->files, file)) {
-        return no_mem(dir, err);
+    code = add_read(dir, dir_fd, label, &file, err);
+    if (code != BASE_OK) {
+        struct store_dir_lost lost = {file.group, rank};
+
+        ptc_st_header_free(file.header);
+        ptc_coords_free(file.coords);
+        if (!base_vec_push(&dir->lost, lost)) {
+            return no_mem(dir, err);
+        }
     }
-    added = &dir->files.items[dir->files.n - 1];
-    BASE_TRY(read_header(dir, added->blob, added, err));
-    return check_coords_names(added, label, err);
+    return code;
 }
 
 static enum base_code add_object(struct store_dir *dir,
@@ -302,7 +324,7 @@ static enum base_code ignore_dir(struct store_dir *dir,
 {
     struct stat st;
 
-    BASE_TRY(look_at(dir_fd, name.ptr, label, &st, err));
+    BASE_TRY(look_at(dir, dir_fd, name.ptr, label, &st, err));
     *ret = S_ISDIR(st.st_mode);
     if (*ret && !base_vec_push(&dir->source->ignored, label)) {
         return no_mem(dir, err);
@@ -327,7 +349,7 @@ top_name(struct store_dir *dir, struct base_str name, struct base_err *err)
         return BASE_OK;
     }
     if (base_str_eq(name, BASE_STR("ranks"))) {
-        BASE_TRY(look_at(dir->fd, name.ptr, label, &st, err));
+        BASE_TRY(look_at(dir, dir->fd, name.ptr, label, &st, err));
         if (!S_ISDIR(st.st_mode)) {
             return base_fail(err, BASE_BAD_INPUT, "%s: not a directory", label);
         }
@@ -373,7 +395,8 @@ enum base_code store_dir_scan_top(struct store_dir *dir, struct base_err *err)
         return base_wrap(err, code, "%s", dir->source->path);
     }
     for (size_t i = 0; i < names.n; i++) {
-        BASE_TRY(top_name(dir, base_str_of(names.items[i]), err));
+        code = top_name(dir, base_str_of(names.items[i]), err);
+        BASE_TRY(store_problems_take(dir->problems, code, err));
     }
     return BASE_OK;
 }
@@ -404,12 +427,11 @@ enum base_code store_dir_scan_rank(struct store_dir *dir,
         if (ignored) {
             continue;
         }
-        if (base_str_ends(name, ST_SUFFIX)) {
-            BASE_TRY(store_dir_add_file(dir, rank_fd, name, label,
-                                        store_dir_stem(name), rank, err));
-        } else {
-            BASE_TRY(add_object(dir, rank_fd, name, label, rank, err));
-        }
+        code = base_str_ends(name, ST_SUFFIX)
+                   ? store_dir_add_file(dir, rank_fd, name, label,
+                                        store_dir_stem(name), rank, err)
+                   : add_object(dir, rank_fd, name, label, rank, err);
+        BASE_TRY(store_problems_take(dir->problems, code, err));
     }
     return BASE_OK;
 }

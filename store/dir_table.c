@@ -197,22 +197,70 @@ static enum base_code add_ties(struct known *k,
     return BASE_OK;
 }
 
+/* Tensors and ties of @table, without its objects: those are the directory's. */
+static enum base_code add_tensors(struct ptc_table_builder *builder,
+                                  const struct ptc_table *table,
+                                  struct base_err *err)
+{
+    for (uint32_t i = 0; i < ptc_table_n_tensors(table); i++) {
+        const struct ptc_tensor *t = ptc_table_tensor(table, i);
+
+        BASE_TRY(ptc_table_add(builder, t->name, t->group, t->dtype, t->n_dims,
+                               t->shape, err));
+        if (t->tie != PTC_NONE) {
+            BASE_TRY(ptc_table_add_tie(
+                builder, t->name, ptc_table_tensor(table, t->tie)->name, err));
+        }
+    }
+    return BASE_OK;
+}
+
+bool store_dir_is_known_group(const struct store_dir *dir,
+                              struct base_str group)
+{
+    const struct ptc_table *table = dir->save != NULL ? dir->save->table : NULL;
+    uint32_t first = 0;
+    uint32_t end = table == NULL ? 0 : ptc_table_n_groups(table);
+
+    while (first < end) {
+        uint32_t middle = first + (end - first) / 2;
+        int order = base_str_cmp(group, ptc_table_group(table, middle));
+
+        if (order == 0) {
+            return true;
+        }
+        if (order < 0) {
+            end = middle;
+        } else {
+            first = middle + 1;
+        }
+    }
+    return false;
+}
+
 static enum base_code
 from_coords(struct known *k, struct ptc_table **ret, struct base_err *err)
 {
+    const struct ptc_table *before =
+        k->dir->save != NULL ? k->dir->save->table : NULL;
     BASE_AUTO(ptc_table_builder) builder = NULL;
 
     for (uint32_t i = 0; i < k->dir->files.n; i++) {
-        BASE_TRY(records_of_file(k, i, err));
+        if (!store_dir_is_known_group(k->dir, k->dir->files.items[i].group)) {
+            BASE_TRY(records_of_file(k, i, err));
+        }
     }
     BASE_TRY(compact(k, err));
-    if (k->records.n == 0 && k->ties.n == 0) {
+    if (k->records.n == 0 && k->ties.n == 0 && before == NULL) {
         *ret = NULL;
         return BASE_OK;
     }
     builder = ptc_table_builder_create();
     if (builder == NULL) {
         return no_mem(k->dir, err);
+    }
+    if (before != NULL) {
+        BASE_TRY(add_tensors(builder, before, err));
     }
     for (size_t i = 0; i < k->records.n; i++) {
         const struct record *r = &k->records.items[i];
@@ -262,6 +310,22 @@ enum base_code store_dir_known(struct store_dir *dir,
 
 /* --- the source's table ------------------------------------------------- */
 
+/* Job objects of the version before a save, where the save has none. */
+static enum base_code keep_objects(const struct store_dir *dir,
+                                   struct ptc_table_builder *builder,
+                                   struct base_err *err)
+{
+    for (uint32_t i = 0; dir->save != NULL && i < dir->save->n_job_objects;
+         i++) {
+        struct base_str name = dir->save->job_objects[i];
+
+        if (!store_source_has_object(dir->source, name)) {
+            BASE_TRY(ptc_table_add_object(builder, name, false, err));
+        }
+    }
+    return BASE_OK;
+}
+
 enum base_code store_dir_add_objects(const struct store_dir *dir,
                                      struct ptc_table_builder *builder,
                                      struct base_err *err)
@@ -279,25 +343,7 @@ enum base_code store_dir_add_objects(const struct store_dir *dir,
         BASE_TRY(ptc_table_add_object(builder, object->name,
                                       object->rank != PTC_NONE, err));
     }
-    return BASE_OK;
-}
-
-/* Tensors and ties of @table, without its objects: those are the directory's. */
-static enum base_code add_tensors(struct ptc_table_builder *builder,
-                                  const struct ptc_table *table,
-                                  struct base_err *err)
-{
-    for (uint32_t i = 0; i < ptc_table_n_tensors(table); i++) {
-        const struct ptc_tensor *t = ptc_table_tensor(table, i);
-
-        BASE_TRY(ptc_table_add(builder, t->name, t->group, t->dtype, t->n_dims,
-                               t->shape, err));
-        if (t->tie != PTC_NONE) {
-            BASE_TRY(ptc_table_add_tie(
-                builder, t->name, ptc_table_tensor(table, t->tie)->name, err));
-        }
-    }
-    return BASE_OK;
+    return keep_objects(dir, builder, err);
 }
 
 /* Everything in the files that @known does not tell, for inference. */
@@ -314,6 +360,9 @@ static enum base_code infer_rest(struct store_dir *dir,
     for (size_t f = 0; f < dir->files.n && fits; f++) {
         const struct store_dir_file *file = &dir->files.items[f];
 
+        if (store_dir_is_known_group(dir, file->group)) {
+            continue;
+        }
         for (uint32_t i = 0; i < file->header->n_entries && fits; i++) {
             const struct ptc_st_entry *entry = &file->header->entries[i];
             struct ptc_seen item = {.name = entry->name,

@@ -9,15 +9,21 @@
 
 #define ST_SUFFIX BASE_STR(".safetensors")
 
-static void dir_done(struct store_dir *dir)
+void store_dir_files_free(struct store_dir_file *files, size_t n)
 {
-    for (size_t i = 0; i < dir->files.n; i++) {
-        ptc_st_header_free(dir->files.items[i].header);
-        ptc_coords_free(dir->files.items[i].coords);
+    for (size_t i = 0; i < n; i++) {
+        ptc_st_header_free(files[i].header);
+        ptc_coords_free(files[i].coords);
     }
-    base_vec_done(&dir->files);
+    free(files);
+}
+
+void store_dir_done(struct store_dir *dir)
+{
+    store_dir_files_free(dir->files.items, dir->files.n);
     base_vec_done(&dir->tensor_names);
     base_vec_done(&dir->index_names);
+    base_vec_done(&dir->lost);
     if (dir->fd >= 0) {
         (void)close(dir->fd); /* only read */
     }
@@ -139,7 +145,7 @@ enum base_code store_source_open_dir(const char *path,
         return base_fail_errno(err, errno, "%s", path);
     }
     code = S_ISDIR(st.st_mode) ? open_top(&dir, err) : open_file(&dir, err);
-    dir_done(&dir);
+    store_dir_done(&dir);
     BASE_TRY(code);
     *ret = base_steal(&source);
     return BASE_OK;

@@ -7,6 +7,8 @@
  *   dir_sharded.c  DCP's sharded files             -> table and pieces at once
  *   dir_table.c    the table: --table, coordinates, or inferred
  *   dir_check.c    every file against the layout; pieces and replicas
+ *   dir_save.c     a save: the plain form, where ranks may leave out what others
+ *                  wrote, and all that is wrong is told
  *
  * Descriptors of files go to the source at once; the rest lives in `struct
  * store_dir` and ends with it. */
@@ -15,6 +17,7 @@
 
 #include "ptc/coords.h"
 #include "ptc/safetensors.h"
+#include "store/problems.h"
 #include "store/source_priv.h"
 
 #define STORE_DIR_MAX_NAMES 200000u /* in one directory */
@@ -30,8 +33,35 @@ struct store_dir_file {
     struct ptc_coords *coords; /* NULL when the file has none */
 };
 
+/* A file of tensors that could not be read: it was told. */
+struct store_dir_lost {
+    struct base_str group;
+    ptc_rank rank;
+};
+
+/* What a save is opened with. */
+struct store_dir_save {
+    int parent_fd;    /* the directory that it lies in */
+    const char *name; /* its name there, and the source's path in labels */
+    const char *path; /* the whole one: where config.json is looked for */
+    uint64_t step;
+    const struct ptc_table *table;      /* of the version before it, or NULL */
+    struct ptc_spec *spec;              /* its layout; taken */
+    const char *layout;                 /* without it: a SPEC, or NULL */
+    const struct base_str *job_objects; /* which it keeps where it has none */
+    uint32_t n_job_objects;
+    struct store_problems *problems;
+    struct store_dir_file
+        *files; /* out: given, free with store_dir_files_free */
+    size_t n_files;
+};
+void store_dir_files_free(struct store_dir_file *files, size_t n);
+
 struct store_dir {
     struct store_source *source;
+    struct store_dir_save *save;     /* NULL: no save */
+    struct store_problems *problems; /* NULL: the first ends it */
+    BASE_VEC(struct store_dir_lost) lost;
     const struct store_source_options *options;
     int fd; /* of the directory; -1 for one file */
     BASE_VEC(struct store_dir_file) files;
@@ -109,6 +139,27 @@ enum base_code store_dir_make_table(struct store_dir *dir,
 enum base_code store_dir_add_objects(const struct store_dir *dir,
                                      struct ptc_table_builder *builder,
                                      struct base_err *err) BASE_MUST_CHECK;
+
+/* The rank that a name in ranks/ stands for: "%03u" and nothing else. */
+bool store_dir_rank_of(const char *name, ptc_rank *ret);
+/* layout.yaml, which is there. */
+enum base_code store_dir_read_layout(struct store_dir *dir,
+                                     struct ptc_spec **ret,
+                                     struct base_err *err) BASE_MUST_CHECK;
+/* Is @group one of the version that a save follows? */
+bool store_dir_is_known_group(const struct store_dir *dir,
+                              struct base_str group);
+/* Free what stands in @dir but the source. */
+void store_dir_done(struct store_dir *dir);
+
+/* A save as a source: its pieces are the lowest writer's, its replicas what
+ * others wrote of the same.  All that is wrong with it is told: *ret is only
+ * there for more to be looked at, when problems->n is not 0.
+ * Errors: BASE_BAD_INPUT, BASE_MISMATCH  told, and nothing more can be looked
+ *         at; BASE_IO, BASE_NO_MEM, BASE_CHANGED */
+enum base_code store_source_open_save(struct store_dir_save *save,
+                                      struct store_source **ret,
+                                      struct base_err *err) BASE_MUST_CHECK;
 
 /* Compare all files with the source's layout and make its pieces. */
 enum base_code store_dir_check(struct store_dir *dir,

@@ -1,7 +1,8 @@
 /* The root: making and opening it, its lock, what lies in it.
  *
  * The lock is flock on ROOT/lock.  It dies with its holder, so what lies in
- * staging/ when it is got was left by a change that died, and is removed.  The
+ * staging/ when it is got was left by a change that died, and is removed (but
+ * for a save.JOB of a mount that lives: staging.c).  The
  * file's text is the holder's pid, only for the error of those who wait. */
 #include "store/root.h"
 
@@ -13,7 +14,6 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <time.h>
 
 #include "base/io.h"
@@ -60,6 +60,11 @@ const char *store_root_id(const struct store_root *root)
 int store_root_fd(const struct store_root *root)
 {
     return root->fd;
+}
+
+uint64_t store_root_budget(const struct store_root *root)
+{
+    return root->budget_bytes;
 }
 
 bool store_root_is_locked(const struct store_root *root)
@@ -400,7 +405,11 @@ static enum base_code staging_clear(struct store_root *root,
         if (path == NULL) {
             return base_fail(err, BASE_NO_MEM, "staging: cannot clear");
         }
-        BASE_TRY(base_dir_remove(root->fd, path, err));
+        if (store_staging_is_one(left.names[i])) { /* perhaps in use */
+            BASE_TRY(store_staging_clear(root, path, err));
+        } else {
+            BASE_TRY(base_dir_remove(root->fd, path, err));
+        }
     }
     return BASE_OK;
 }
@@ -472,46 +481,6 @@ enum base_code store_root_is_busy(const struct store_root *root,
 }
 
 /* --- what lies in it --- */
-
-static enum base_code usage_add(void *ctx,
-                                const char *path,
-                                const struct ptc_manifest_blob *blob,
-                                struct base_err *err)
-{
-    uint64_t *used = ctx;
-
-    (void)path;
-    if (blob != NULL && !base_add_u64(*used, blob->n_bytes, used)) {
-        return base_fail(err, BASE_LIMIT, "blobs: 2^64 bytes or more");
-    }
-    return BASE_OK;
-}
-
-enum base_code store_root_usage(const struct store_root *root,
-                                uint64_t *ret_used,
-                                uint64_t *ret_budget,
-                                struct base_err *err)
-{
-    uint64_t used = 0;
-    uint64_t budget = root->budget_bytes;
-
-    BASE_TRY(store_blobs_each(root, usage_add, &used, err));
-    if (budget == 0) {
-        struct statvfs fs;
-
-        if (fstatvfs(root->fd, &fs) < 0) {
-            return base_fail_errno(err, errno, "%s: cannot ask for free space",
-                                   root->path);
-        }
-        if (!base_mul_u64(fs.f_bavail, fs.f_frsize, &budget) ||
-            !base_add_u64(budget, used, &budget)) {
-            budget = UINT64_MAX;
-        }
-    }
-    *ret_used = used;
-    *ret_budget = budget;
-    return BASE_OK;
-}
 
 enum base_code store_root_jobs(const struct store_root *root,
                                char ***ret_names,

@@ -41,7 +41,7 @@ void store_root_free(struct store_root *root); /* gives up the lock, too */
 BASE_AUTO_DEFINE(store_root);
 
 /* Make a store in @path, which must not exist or be empty.
- * @budget_bytes: most that blobs may take; 0: what the file system has. */
+ * @budget_bytes: most that blobs and staging may take; 0: what the file system has. */
 enum base_code store_root_init(const char *path,
                                uint64_t budget_bytes,
                                struct base_err *err) BASE_MUST_CHECK;
@@ -61,7 +61,7 @@ enum base_code store_root_lock(struct store_root *root,
                                struct base_err *err) BASE_MUST_CHECK;
 void store_root_unlock(struct store_root *root);
 
-/* Bytes of all blobs, and the most they may be. */
+/* Bytes of all blobs and of all that is in staging/, and the most they may be. */
 enum base_code store_root_usage(const struct store_root *root,
                                 uint64_t *ret_used,
                                 uint64_t *ret_budget,

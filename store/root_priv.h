@@ -45,7 +45,8 @@ bool store_is_same_file(const struct store_root *root,
                         const char *path,
                         int fd);
 
-bool store_root_is_locked(const struct store_root *root); /* by us */
+bool store_root_is_locked(const struct store_root *root);  /* by us */
+uint64_t store_root_budget(const struct store_root *root); /* 0: none */
 /* Is the file that we locked still ROOT/lock?  When somebody has removed it,
  * another program may have locked a new one: then no more may be changed.
  * Errors: BASE_CHANGED */
@@ -55,6 +56,14 @@ enum base_code store_root_keep_lock(const struct store_root *root,
 enum base_code store_root_is_busy(const struct store_root *root,
                                   bool *ret,
                                   struct base_err *err) BASE_MUST_CHECK;
+
+/* The staging of a job's saves (store/save.h): is @name, in staging/, one?
+ * Remove the one at @path ("staging/save.JOB") when nobody holds it. */
+bool store_staging_is_one(const char *name);
+bool store_staging_is_held(const struct store_root *root, const char *path);
+enum base_code store_staging_clear(const struct store_root *root,
+                                   const char *path,
+                                   struct base_err *err) BASE_MUST_CHECK;
 
 /* A job's name is a file's name that does not begin with '.'.
  * Errors: BASE_BAD_ARG */

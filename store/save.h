@@ -15,7 +15,7 @@
  *
  * Whoever takes the store's lock removes a save.JOB whose lock nobody holds.
  *
- * One thread at a time, but for store_staging_usage. */
+ * One thread at a time, but for store_staging_room. */
 #ifndef STORE_SAVE_H
 #define STORE_SAVE_H
 
@@ -93,9 +93,10 @@ enum base_code store_save_commit(struct store_staging *staging,
                                  struct base_err *err) BASE_MUST_CHECK;
 
 /* After a commit, in the background: digest version @number, compare what
- * replicas wrote with it, remove the directory from staging.  @progress may
- * be NULL; false ends it (BASE_INTERRUPTED), it can be begun again.  May run
- * beside a commit, with a root of its own.
+ * replicas wrote with it, remove the directory from staging.  @progress (may be
+ * NULL) gets save->ctx, for each of the two from 0 on; false ends it
+ * (BASE_INTERRUPTED), it can be begun again.  May run beside a commit, with a
+ * root of its own.
  * @root: another than the staging's. */
 enum base_code store_save_finish(struct store_root *root,
                                  const char *staging_path,

@@ -155,6 +155,28 @@ enum base_code store_source_object(const struct store_source *source,
     return BASE_OK;
 }
 
+bool store_source_has_object(const struct store_source *source,
+                             struct base_str name)
+{
+    size_t first = 0;
+    size_t end = source->objects.n;
+
+    while (first < end) {
+        size_t middle = first + (end - first) / 2;
+        int order = base_str_cmp(name, source->objects.items[middle].name);
+
+        if (order == 0) {
+            return true;
+        }
+        if (order < 0) {
+            end = middle;
+        } else {
+            first = middle + 1;
+        }
+    }
+    return false;
+}
+
 uint32_t store_source_n_objects(const struct store_source *source)
 {
     return (uint32_t)source->objects.n;

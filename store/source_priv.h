@@ -49,6 +49,10 @@ void store_raise_open_files(void);
 /* Put objects in order, for store_source_object. */
 void store_source_sort_objects(struct store_source *source);
 
+/* Has it an object of that name, the job's or a rank's?  They are in order. */
+bool store_source_has_object(const struct store_source *source,
+                             struct base_str name);
+
 /* Objects in order. */
 uint32_t store_source_n_objects(const struct store_source *source);
 const struct store_object *
