@@ -59,6 +59,9 @@
     X(store_sweep, "store.sweep", "before each file is removed")               \
     X(mount_read, "mount.read", "before a read is answered")                   \
     X(mount_open, "mount.open", "before an open is answered")                  \
+    X(mount_write, "mount.write", "before bytes are written to a save")        \
+    X(mount_change, "mount.change", "before a name in a save is changed")      \
+    X(mount_changed, "mount.changed", "it was changed, and not answered")      \
     X(mount_commit, "mount.commit", "writers are gone, the store not asked")   \
     X(mount_committed, "mount.committed", "published, nobody was told")
 

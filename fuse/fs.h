@@ -23,6 +23,7 @@
 struct fs_backings;
 struct fs_daemon;
 struct fs_handover;
+struct fs_saves;
 
 struct fs_stats {
     atomic_uint_fast64_t n_open; /* handles, now */
@@ -41,6 +42,7 @@ struct fs {
     struct fs_snapshots snapshots;
     struct fs_handover *handover;
     struct fs_backings *backings; /* see fuse/passthrough.h */
+    struct fs_saves *saves;       /* NULL: nothing can be saved */
     struct fs_channel *channel;   /* made by fs_session_run */
     struct fs_daemon *daemon;     /* borrowed: who waits for the mount */
     struct fs_stats stats;

@@ -72,6 +72,7 @@ static const struct {
 enum { N_FEATURES = sizeof(features) / sizeof(features[0]) };
 
 static _Thread_local bool has_faulted;
+static _Thread_local uint64_t unique; /* of what this thread read last */
 
 bool fs_feature_parse(struct base_str name, uint64_t *ret_bits)
 {
@@ -143,6 +144,11 @@ static void try_passthrough(struct fs_channel *channel)
     }
 }
 
+uint64_t fs_channel_unique(void)
+{
+    return unique;
+}
+
 bool fs_channel_take_fault(void)
 {
     bool had = has_faulted;
@@ -205,6 +211,9 @@ static ssize_t channel_read(int fd, void *buf, size_t n_bytes, void *userdata)
 
     if (n > 0 && !channel->is_ready) {
         read_init(channel, buf, (size_t)n);
+    }
+    if (n >= (ssize_t)sizeof(struct fuse_in_header)) {
+        unique = ((const struct fuse_in_header *)buf)->unique;
     }
     return n;
 }

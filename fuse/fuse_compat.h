@@ -67,6 +67,10 @@ int fs_reply_create(struct fuse_req *req,
                     const struct fuse_file_info *fi,
                     uint32_t backing_id);
 
+/* The number of the request that this thread serves (it read it, too); 0: it has
+ * served none.  A request that comes again has its old one. */
+uint64_t fs_channel_unique(void);
+
 /* Was a reply of this thread cut off by a truncated file?  Asking clears it. */
 bool fs_channel_take_fault(void);
 

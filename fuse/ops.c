@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "fuse/ops.h"
+#include "fuse/ops_save.h"
 
 int fs_errno(enum base_code code)
 {
@@ -448,5 +449,6 @@ const struct fuse_lowlevel_ops *fs_ops(void)
     };
 
     fs_refuse(&ops);
+    fs_save_route(&ops);
     return &ops;
 }

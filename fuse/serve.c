@@ -51,6 +51,13 @@ static struct scratch *scratch_get(void)
     return scratch;
 }
 
+void *fs_serve_scratch(void)
+{
+    struct scratch *scratch = scratch_get();
+
+    return scratch != NULL ? scratch->bytes : NULL;
+}
+
 /* Answer with bytes [offset, offset + n_bytes) of @all. */
 static void serve_text(struct scratch *scratch,
                        struct base_str all,

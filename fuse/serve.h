@@ -31,4 +31,8 @@ enum base_code fs_serve(const struct fs_node *node,
                         struct fs_answer *ret,
                         struct base_err *err) BASE_MUST_CHECK;
 
+/* This thread's memory for a reply: FS_MAX_READ bytes, page aligned.  NULL: no
+ * memory. */
+void *fs_serve_scratch(void);
+
 #endif
