@@ -16,9 +16,10 @@ static void ask(struct fs_saves *saves)
 {
     uint64_t n_bytes;
 
-    if (saves->guard.room(saves->guard.ctx, &n_bytes)) {
-        saves->room_bytes = n_bytes;
+    if (!saves->guard.room(saves->guard.ctx, &n_bytes)) {
+        n_bytes = UINT64_MAX; /* then the file system says when it is full */
     }
+    saves->room_bytes = n_bytes;
     saves->charged_bytes = 0;
     saves->room_ns = saves_now_ns();
 }
