@@ -33,9 +33,10 @@ const struct base_command cli_rescale_command = {
     .max_args = 0,
 };
 
-/* --to, for version @number; 0 becomes the number of what is current now. */
+/* The version that it begins with, and --to for that. */
 static enum base_code open_spec(const struct store_root *root,
-                                uint64_t *number,
+                                uint64_t number,
+                                struct store_source **ret_source,
                                 struct ptc_spec **ret,
                                 struct base_err *err)
 {
@@ -43,10 +44,11 @@ static enum base_code open_spec(const struct store_root *root,
     BASE_AUTO(store_source) source = NULL;
     bool is_hf = false;
 
-    BASE_TRY(store_version_open(root, job_text, *number, &version, err));
-    *number = ptc_manifest_head(store_version_manifest(version))->version;
+    BASE_TRY(store_version_open(root, job_text, number, &version, err));
     BASE_TRY(store_source_open_version(root, &version, &source, err));
-    return store_spec_open_source(to_text, source, ret, &is_hf, err);
+    BASE_TRY(store_spec_open_source(to_text, source, ret, &is_hf, err));
+    *ret_source = base_steal(&source);
+    return BASE_OK;
 }
 
 static void on_dropped(void *ctx, const char *path)
@@ -61,6 +63,7 @@ static void on_dropped(void *ctx, const char *path)
 static enum base_code rescale(uint64_t *ret_number, struct base_err *err)
 {
     BASE_AUTO(store_root) root = NULL;
+    BASE_AUTO(store_source) source = NULL;
     BASE_AUTO(ptc_spec) spec = NULL;
     uint64_t number = 0;
     enum base_code rc;
@@ -70,9 +73,9 @@ static enum base_code rescale(uint64_t *ret_number, struct base_err *err)
     if (to_text == NULL) {
         return base_fail(err, BASE_BAD_ARG, "--to SPEC is needed");
     }
-    BASE_TRY(open_spec(root, &number, &spec, err));
-    rc = store_rescale(root, job_text, number, &spec, on_dropped, NULL,
-                       ret_number, err);
+    BASE_TRY(open_spec(root, number, &source, &spec, err));
+    rc = store_rescale_source(root, job_text, source, &spec, on_dropped, NULL,
+                              ret_number, err);
     return rc == BASE_OK ? rc : base_wrap(err, rc, "--to %s", to_text);
 }
 

@@ -91,6 +91,16 @@ enum base_code store_rescale(struct store_root *root,
                              void *ctx,
                              uint64_t *ret_number,
                              struct base_err *err) BASE_MUST_CHECK;
+/* The same of a version that is open as @source, which stays the caller's. */
+enum base_code store_rescale_source(struct store_root *root,
+                                    const char *job,
+                                    const struct store_source *source,
+                                    struct ptc_spec **to,
+                                    void (*dropped)(void *ctx,
+                                                    const char *path),
+                                    void *ctx,
+                                    uint64_t *ret_number,
+                                    struct base_err *err) BASE_MUST_CHECK;
 enum base_code store_rollback(struct store_root *root,
                               const char *job,
                               uint64_t number,

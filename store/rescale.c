@@ -84,26 +84,20 @@ static enum base_code move_objects(struct store_derived *derived,
     return BASE_OK;
 }
 
-enum base_code store_rescale(struct store_root *root,
-                             const char *job,
-                             uint64_t number,
-                             struct ptc_spec **to,
-                             void (*dropped)(void *ctx, const char *path),
-                             void *ctx,
-                             uint64_t *ret_number,
-                             struct base_err *err)
+/* Publish @source, a version, under another layout. */
+static enum base_code publish(struct store_change *change,
+                              const struct store_source *source,
+                              struct ptc_spec **to,
+                              void (*dropped)(void *ctx, const char *path),
+                              void *ctx,
+                              uint64_t *ret_number,
+                              struct base_err *err)
 {
     STORE_AUTO_DERIVED derived = {0};
-    BASE_AUTO(store_change) change = NULL;
-    BASE_AUTO(store_version) version = NULL;
-    BASE_AUTO(store_source) source = NULL;
     BASE_AUTO(store_target) target = NULL;
     BASE_AUTO_BUF layout;
 
     base_buf_init(&layout, LAYOUT_MAX_BYTES);
-    BASE_TRY(store_change_begin(root, job, 0, &change, err));
-    BASE_TRY(store_version_open(root, job, number, &version, err));
-    BASE_TRY(store_source_open_version(root, &version, &source, err));
     BASE_TRY(store_target_open(source, to, &target, err));
     BASE_TRY(ptc_spec_format(ptc_layout_spec(store_target_layout(target)),
                              &layout, err));
@@ -117,6 +111,41 @@ enum base_code store_rescale(struct store_root *root,
         dropped(ctx, store_target_dropped(target, i));
     }
     return BASE_OK;
+}
+
+enum base_code store_rescale_source(struct store_root *root,
+                                    const char *job,
+                                    const struct store_source *source,
+                                    struct ptc_spec **to,
+                                    void (*dropped)(void *ctx,
+                                                    const char *path),
+                                    void *ctx,
+                                    uint64_t *ret_number,
+                                    struct base_err *err)
+{
+    BASE_AUTO(store_change) change = NULL;
+
+    BASE_TRY(store_change_begin(root, job, 0, &change, err));
+    return publish(change, source, to, dropped, ctx, ret_number, err);
+}
+
+enum base_code store_rescale(struct store_root *root,
+                             const char *job,
+                             uint64_t number,
+                             struct ptc_spec **to,
+                             void (*dropped)(void *ctx, const char *path),
+                             void *ctx,
+                             uint64_t *ret_number,
+                             struct base_err *err)
+{
+    BASE_AUTO(store_change) change = NULL;
+    BASE_AUTO(store_version) version = NULL;
+    BASE_AUTO(store_source) source = NULL;
+
+    BASE_TRY(store_change_begin(root, job, 0, &change, err));
+    BASE_TRY(store_version_open(root, job, number, &version, err));
+    BASE_TRY(store_source_open_version(root, &version, &source, err));
+    return publish(change, source, to, dropped, ctx, ret_number, err);
 }
 
 enum base_code store_rollback(struct store_root *root,

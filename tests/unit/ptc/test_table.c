@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "ptc/table_canonical.h"
 #include "tests/unit/unit.h"
 
 static const uint64_t shape_23[] = {2, 3};
@@ -70,6 +71,63 @@ static void test_text_is_golden_and_parses_back(void **state)
         base_digest_eq(ptc_table_digest(table), ptc_table_digest(back)));
     assert_true(base_digest_eq(ptc_table_digest(table),
                                base_digest_of(golden, sizeof(golden) - 1)));
+}
+
+static bool is_canonical(const char *text)
+{
+    BASE_AUTO(ptc_table) table = NULL;
+    BASE_AUTO(ptc_table) slow = NULL;
+    struct base_err err = {0};
+
+    assert_ok(ptc_table_parse_canonical(base_str_of(text), &table, &err), &err);
+    if (table != NULL) {
+        assert_ok(parse(text, &slow, &err), &err);
+        assert_true(
+            base_digest_eq(ptc_table_digest(table), ptc_table_digest(slow)));
+    }
+    return table != NULL;
+}
+
+static void
+test_only_the_form_that_is_written_is_read_without_json(void **state)
+{
+#define HEAD "{\"retile_table\": 1,\n \"tensors\": ["
+#define TAIL "],\n \"ties\": {},\n \"objects\": {}}\n"
+#define A    "{\"name\":\"a\",\"group\":\"m\",\"dtype\":\"F32\",\"shape\":[2]}"
+#define B    "{\"name\":\"b\",\"group\":\"m\",\"dtype\":\"F32\",\"shape\":[2]}"
+    static const char *const others[] = {
+        "",
+        "{}",
+        HEAD,
+        HEAD "\n" A,
+        HEAD "\n" B ",\n" A TAIL, /* not in order */
+        HEAD "\n" A ",\n" A TAIL, /* twice */
+        HEAD "\n" A TAIL " ",
+        HEAD "\n" A ", " B TAIL,
+        HEAD A TAIL,
+        HEAD "\n{\"name\":\"\\u0061\",\"group\":\"m\",\"dtype\":\"F32\","
+             "\"shape\":[2]}" TAIL,
+        HEAD "\n{\"name\":\"a\",\"group\":\"m\",\"dtype\":\"F32\","
+             "\"shape\":[02]}" TAIL,
+        HEAD "\n{\"name\":\"a\",\"group\":\"m\",\"dtype\":\"F32\","
+             "\"shape\":[2,]}" TAIL,
+        HEAD "\n{\"name\":\"a\",\"group\":\"m\",\"dtype\":\"F32\","
+             "\"shape\":[1,1,1,1,1,1,1,1,1]}" TAIL,
+        HEAD "\n{\"name\":\"a/\",\"group\":\"m\",\"dtype\":\"F32\","
+             "\"shape\":[2]}" TAIL,
+        HEAD "],\n \"ties\": {},\n \"objects\": {\"r\": \"other\"}}\n",
+        HEAD "\n" A "],\n \"ties\": {\"x\": \"y\"},\n \"objects\": {}}\n",
+    };
+
+    (void)state;
+    assert_true(is_canonical(golden));
+    assert_true(is_canonical(HEAD TAIL));
+    assert_true(is_canonical(HEAD "\n" A ",\n" B TAIL));
+    for (size_t i = 0; i < N_ITEMS(others); i++) {
+        if (is_canonical(others[i])) {
+            fail_msg("taken for canonical: %s", others[i]);
+        }
+    }
 }
 
 static void test_add_all_makes_an_equal_table(void **state)
@@ -300,6 +358,8 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_text_is_golden_and_parses_back),
+        cmocka_unit_test(
+            test_only_the_form_that_is_written_is_read_without_json),
         cmocka_unit_test(test_add_all_makes_an_equal_table),
         cmocka_unit_test(test_chains_of_ties_end_at_the_root),
         cmocka_unit_test(test_bad_tables_are_refused_with_the_place),
