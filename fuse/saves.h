@@ -168,7 +168,7 @@ int fs_saves_set_attr(struct fs_saves *saves,
                       const struct stat *attr,
                       struct stat *ret);
 
-/* Modes: what group and others may is left out. */
+/* @mode: as shown; the caller's umask was applied. */
 int fs_saves_mkdir(struct fs_saves *saves,
                    struct fs_turn *turn,
                    uint64_t dir,

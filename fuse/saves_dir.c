@@ -191,6 +191,18 @@ static bool is_again(const struct fs_turn *turn)
     return turn != NULL && turn->is_again;
 }
 
+/* Our umask is not the one that counts; the kernel applied the caller's. */
+static void
+keep_mode(const struct fs_saves *saves, const char *path, mode_t mode)
+{
+    struct stat stat;
+
+    if (fstatat(saves->dir_fd, path, &stat, AT_SYMLINK_NOFOLLOW) == 0 &&
+        (stat.st_mode & 0777) != (mode & 0777)) {
+        (void)fchmodat(saves->dir_fd, path, mode & 0777, 0); /* made by us */
+    }
+}
+
 static int make_dir(struct fs_saves *saves,
                     struct fs_turn *turn,
                     uint64_t ino,
@@ -208,13 +220,14 @@ static int make_dir(struct fs_saves *saves,
     if (rc != 0) {
         return rc;
     }
-    if (mkdirat(saves->dir_fd, path.text, mode & 0700) != 0) {
+    if (mkdirat(saves->dir_fd, path.text, mode & 0777) != 0) {
         rc = errno;
         if (rc != EEXIST || !is_again(turn)) {
             return rc;
         }
     } else {
         count_entry(saves, dir->step, 1);
+        keep_mode(saves, path.text, mode);
     }
     return give_lookup(saves, turn, dir, name, path.text, ret);
 }
@@ -248,10 +261,11 @@ static int make_file(struct fs_saves *saves,
 {
     int fd =
         openat(saves->dir_fd, path,
-               O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode & 0700);
+               O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode & 0777);
 
     *ret_fd = fd;
     if (fd >= 0) {
+        keep_mode(saves, path, mode);
         count_entry(saves, dir->step, 1);
         return 0;
     }
