@@ -1,42 +1,165 @@
-/* Maps of a source's blobs, made on first use and kept.
+/* Maps of a source's blobs, made on first use, kept, and shared.
  *
- * Two threads that need a blob at once both map it; the one that publishes
- * second gives its map back.  So no thread waits, and a fault in a copy
- * (store/guard.h) can never leave a lock held. */
+ * The first touch of a page through a map costs a third of copying it, so a
+ * file has one map in the process: what one version's readers have touched, the
+ * next version finds, which after a rescale has the same blobs.  Sharing goes by
+ * inode and size; a map holds its inode, so the number cannot come to mean
+ * another file.
+ *
+ * Two threads that need a blob at once both get its map; the one that publishes
+ * second gives it back.  The lock is held for a look and a system call, never
+ * while a map is read: so a fault in a copy (store/guard.h) can never leave it
+ * held. */
 #include "store/maps.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/vfs.h>
+
+#include <linux/magic.h>
+
+#include "base/num.h"
+
+enum { N_BUCKETS = 1024, POPULATE_BYTES = 8 << 20 };
+
+/* A file that is mapped. */
+struct shared {
+    struct shared *next; /* of its bucket */
+    dev_t dev;
+    ino_t ino;
+    uint64_t n_bytes;
+    const uint8_t *bytes;
+    uint64_t n_users;
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct shared *buckets[N_BUCKETS]; /* guarded by lock */
+
+/* In place of a map: the blob has to be read. */
+static struct shared unmappable;
 
 struct store_maps {
     const struct store_source *source;
     uint32_t n;
-    /* Per blob: NULL not tried, UNMAPPABLE, or its first byte.  Written once,
-     * by compare-and-swap; a map does not change once it is published. */
-    _Atomic(const uint8_t *) bytes[];
+    /* Per blob; NULL: not tried.  Written once, by compare-and-swap; a map does
+     * not change once it is published. */
+    _Atomic(struct shared *) blobs[];
 };
 
-static const uint8_t unmappable;
-#define UNMAPPABLE (&unmappable)
+/* Where a blob's map is listed, or would be.  Under the lock. */
+static struct shared **shared_find(const struct store_blob *blob)
+{
+    struct shared **at = &buckets[blob->stat.st_ino % N_BUCKETS];
+
+    while (*at != NULL && ((*at)->ino != blob->stat.st_ino ||
+                           (*at)->dev != blob->stat.st_dev ||
+                           (*at)->n_bytes != blob->n_bytes)) {
+        at = &(*at)->next;
+    }
+    return at;
+}
+
+/* &unmappable, too, when there is no memory for it. */
+static struct shared *shared_make(const struct store_blob *blob)
+{
+    struct shared *made = calloc(1, sizeof(*made));
+    void *bytes;
+
+    if (made == NULL) {
+        return &unmappable;
+    }
+    bytes = mmap(NULL, blob->n_bytes, PROT_READ, MAP_SHARED, blob->fd, 0);
+    if (bytes == MAP_FAILED) {
+        free(made);
+        return &unmappable;
+    }
+    *made = (struct shared){
+        .dev = blob->stat.st_dev,
+        .ino = blob->stat.st_ino,
+        .n_bytes = blob->n_bytes,
+        .bytes = bytes,
+        .n_users = 1,
+    };
+    return made;
+}
+
+static struct shared *shared_get(const struct store_blob *blob)
+{
+    struct shared *shared = &unmappable;
+    struct shared **at;
+
+    if (blob->n_bytes == 0 || blob->n_bytes > SIZE_MAX) {
+        return shared;
+    }
+    (void)pthread_mutex_lock(&lock); /* ours: cannot fail */
+    at = shared_find(blob);
+    if (*at != NULL) {
+        shared = *at;
+        shared->n_users++;
+    } else {
+        shared = shared_make(blob);
+        if (shared != &unmappable) {
+            *at = shared;
+        }
+    }
+    (void)pthread_mutex_unlock(&lock);
+    return shared;
+}
+
+static void shared_put(struct shared *shared)
+{
+    struct shared **at = &buckets[shared->ino % N_BUCKETS];
+    bool is_last;
+
+    if (shared == &unmappable) {
+        return;
+    }
+    (void)pthread_mutex_lock(&lock);
+    is_last = --shared->n_users == 0;
+    if (is_last) {
+        while (*at != shared) {
+            at = &(*at)->next;
+        }
+        *at = shared->next;
+    }
+    (void)pthread_mutex_unlock(&lock);
+    if (is_last) {
+        /* A failure leaves address space behind, no more. */
+        (void)munmap((void *)(uintptr_t)shared->bytes, shared->n_bytes);
+        free(shared);
+    }
+}
+
+/* What is mapped already is taken at once: who has it may be about to end. */
+static void take_shared(struct store_maps *maps)
+{
+    (void)pthread_mutex_lock(&lock);
+    for (uint32_t i = 0; i < maps->n; i++) {
+        struct shared *shared =
+            *shared_find(store_source_blob(maps->source, i));
+
+        if (shared != NULL) {
+            shared->n_users++;
+            atomic_init(&maps->blobs[i], shared);
+        }
+    }
+    (void)pthread_mutex_unlock(&lock);
+}
 
 struct store_maps *store_maps_create(const struct store_source *source)
 {
     uint32_t n = store_source_n_blobs(source);
     struct store_maps *maps =
-        calloc(1, sizeof(*maps) + (size_t)n * sizeof(maps->bytes[0]));
+        calloc(1, sizeof(*maps) + (size_t)n * sizeof(maps->blobs[0]));
 
     if (maps != NULL) {
         maps->source = source;
         maps->n = n;
+        take_shared(maps);
     }
     return maps;
-}
-
-static void blob_unmap(const uint8_t *bytes, uint64_t n_bytes)
-{
-    /* A failure leaves address space behind, no more. */
-    (void)munmap((void *)(uintptr_t)bytes, n_bytes);
 }
 
 void store_maps_free(struct store_maps *maps)
@@ -45,10 +168,10 @@ void store_maps_free(struct store_maps *maps)
         return;
     }
     for (uint32_t i = 0; i < maps->n; i++) {
-        const uint8_t *bytes = atomic_load(&maps->bytes[i]);
+        struct shared *shared = atomic_load(&maps->blobs[i]);
 
-        if (bytes != NULL && bytes != UNMAPPABLE) {
-            blob_unmap(bytes, store_source_blob(maps->source, i)->n_bytes);
+        if (shared != NULL) {
+            shared_put(shared);
         }
     }
     free(maps);
@@ -59,31 +182,58 @@ const struct store_source *store_maps_source(const struct store_maps *maps)
     return maps->source;
 }
 
-static const uint8_t *blob_map(const struct store_blob *blob)
-{
-    void *bytes;
-
-    if (blob->n_bytes == 0 || blob->n_bytes > SIZE_MAX) {
-        return UNMAPPABLE;
-    }
-    bytes = mmap(NULL, blob->n_bytes, PROT_READ, MAP_SHARED, blob->fd, 0);
-    return bytes == MAP_FAILED ? UNMAPPABLE : bytes;
-}
-
 const uint8_t *store_maps_get(struct store_maps *maps, uint32_t idx)
 {
-    const uint8_t *bytes =
-        atomic_load_explicit(&maps->bytes[idx], memory_order_acquire);
+    struct shared *shared =
+        atomic_load_explicit(&maps->blobs[idx], memory_order_acquire);
 
-    if (bytes == NULL) {
-        const struct store_blob *blob = store_source_blob(maps->source, idx);
-        const uint8_t *ours = blob_map(blob);
+    if (shared == NULL) {
+        struct shared *ours = shared_get(store_source_blob(maps->source, idx));
 
-        if (atomic_compare_exchange_strong(&maps->bytes[idx], &bytes, ours)) {
-            bytes = ours;
-        } else if (ours != UNMAPPABLE) {
-            blob_unmap(ours, blob->n_bytes);
+        if (atomic_compare_exchange_strong(&maps->blobs[idx], &shared, ours)) {
+            shared = ours;
+        } else {
+            shared_put(ours);
         }
     }
-    return bytes == UNMAPPABLE ? NULL : bytes;
+    return shared->bytes; /* NULL: unmappable */
+}
+
+/* Are its bytes in memory anyway? */
+static bool is_in_memory(const struct store_blob *blob)
+{
+    struct statfs fs;
+
+    return fstatfs(blob->fd, &fs) == 0 &&
+           (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);
+}
+
+bool store_maps_populate(struct store_maps *maps,
+                         bool (*may_go_on)(void *ctx),
+                         void *ctx)
+{
+#ifdef MADV_POPULATE_READ
+    for (uint32_t i = 0; i < maps->n; i++) {
+        const struct store_blob *blob = store_source_blob(maps->source, i);
+        const uint8_t *bytes =
+            is_in_memory(blob) ? store_maps_get(maps, i) : NULL;
+
+        for (uint64_t at = 0; bytes != NULL && at < blob->n_bytes;
+             at += POPULATE_BYTES) {
+            if (!may_go_on(ctx)) {
+                return false;
+            }
+            if (madvise((void *)(uintptr_t)(bytes + at),
+                        base_min_u64(POPULATE_BYTES, blob->n_bytes - at),
+                        MADV_POPULATE_READ) != 0) {
+                break; /* an old kernel, or a blob that shrank */
+            }
+        }
+    }
+#else
+    (void)maps;
+    (void)may_go_on;
+    (void)ctx;
+#endif
+    return true;
 }

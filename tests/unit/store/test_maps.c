@@ -1,0 +1,174 @@
+/* Maps: one per file, however many sources have it; pages touched ahead. */
+#include "tests/unit/unit.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "store/maps.h"
+#include "tests/unit/store/fake_source.h"
+
+#define BLOB_BYTES ((size_t)3 << 20)
+
+/* A blob of BLOB_BYTES, and the same file as another source's second. */
+static void make_two(struct store_source *one, struct store_source *other)
+{
+    uint8_t *bytes = malloc(BLOB_BYTES);
+
+    assert_non_null(bytes);
+    memset(bytes, 7, BLOB_BYTES);
+    memset(one, 0, sizeof(*one));
+    memset(other, 0, sizeof(*other));
+    assert_int_equal(fake_source_add(one, bytes, BLOB_BYTES), 0);
+    assert_int_equal(fake_source_add(other, "else", 4), 0);
+    other->blobs[1] = one->blobs[0];
+    other->blobs[1].fd = dup(one->blobs[0].fd);
+    assert_true(other->blobs[1].fd >= 0);
+    other->n = 2;
+    free(bytes);
+}
+
+static bool is_mapped(const uint8_t *bytes)
+{
+    unsigned char resident;
+
+    return mincore((void *)(uintptr_t)bytes, 1, &resident) == 0 ||
+           errno != ENOMEM;
+}
+
+static void test_a_file_of_two_sources_is_mapped_once(void **state)
+{
+    struct store_source one;
+    struct store_source other;
+    struct store_maps *maps[2];
+    const uint8_t *bytes;
+
+    (void)state;
+    make_two(&one, &other);
+    maps[0] = store_maps_create(&one);
+    maps[1] = store_maps_create(&other);
+    assert_non_null(maps[0]);
+    assert_non_null(maps[1]);
+    bytes = store_maps_get(maps[0], 0);
+    assert_non_null(bytes);
+    assert_ptr_equal(store_maps_get(maps[1], 1), bytes);
+    assert_ptr_equal(store_maps_get(maps[1], 1), bytes); /* no second share */
+    assert_ptr_not_equal(store_maps_get(maps[1], 0), bytes);
+    assert_memory_equal(store_maps_get(maps[1], 0), "else", 4);
+    store_maps_free(maps[0]);
+    assert_true(is_mapped(bytes));
+    assert_int_equal(bytes[BLOB_BYTES - 1], 7);
+    store_maps_free(maps[1]);
+    assert_false(is_mapped(bytes));
+    fake_source_done(&one);
+    fake_source_done(&other);
+}
+
+static void test_a_map_outlives_who_made_it(void **state)
+{
+    struct store_source one;
+    struct store_source other;
+    struct store_maps *first;
+    struct store_maps *next;
+    const uint8_t *bytes;
+
+    (void)state;
+    make_two(&one, &other);
+    first = store_maps_create(&one);
+    assert_non_null(first);
+    bytes = store_maps_get(first, 0);
+    next = store_maps_create(&other); /* has not asked for it yet */
+    assert_non_null(next);
+    store_maps_free(first);
+    assert_true(is_mapped(bytes));
+    assert_ptr_equal(store_maps_get(next, 1), bytes);
+    store_maps_free(next);
+    assert_false(is_mapped(bytes));
+    fake_source_done(&one);
+    fake_source_done(&other);
+}
+
+static void test_an_empty_blob_is_unmappable(void **state)
+{
+    static struct store_source source;
+    struct store_maps *maps;
+
+    (void)state;
+    assert_int_equal(fake_source_add(&source, "", 0), 0);
+    maps = store_maps_create(&source);
+    assert_non_null(maps);
+    assert_null(store_maps_get(maps, 0));
+    assert_null(store_maps_get(maps, 0));
+    store_maps_free(maps);
+    fake_source_done(&source);
+}
+
+static bool count_down(void *ctx)
+{
+    int *left = ctx;
+
+    return (*left)-- > 0;
+}
+
+static long minor_faults(void)
+{
+    struct rusage usage;
+
+    assert_int_equal(getrusage(RUSAGE_SELF, &usage), 0);
+    return usage.ru_minflt;
+}
+
+/* Without the sanitizer's own memory, which would fault as well. */
+__attribute__((no_sanitize("address"))) static unsigned
+touch_pages(const volatile uint8_t *bytes)
+{
+    unsigned sum = 0;
+
+    for (size_t at = 0; at < BLOB_BYTES; at += 4096) {
+        sum += bytes[at];
+    }
+    return sum;
+}
+
+static void test_populated_pages_do_not_fault(void **state)
+{
+    struct store_source one;
+    struct store_source other;
+    struct store_maps *maps;
+    const uint8_t *bytes;
+    int left = 0;
+    long before;
+
+    (void)state;
+    make_two(&one, &other);
+    maps = store_maps_create(&other);
+    assert_non_null(maps);
+    assert_false(store_maps_populate(maps, count_down, &left));
+    left = 1;
+    assert_false(store_maps_populate(maps, count_down, &left));
+    left = 100;
+    assert_true(store_maps_populate(maps, count_down, &left));
+    assert_in_range(left, 1, 99); /* it was asked */
+    bytes = store_maps_get(maps, 1);
+    before = minor_faults();
+    assert_int_equal(touch_pages(bytes), 7 * (BLOB_BYTES / 4096));
+    assert_in_range(minor_faults() - before, 0, 10); /* else 48 and more */
+    store_maps_free(maps);
+    fake_source_done(&one);
+    fake_source_done(&other);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_file_of_two_sources_is_mapped_once),
+        cmocka_unit_test(test_a_map_outlives_who_made_it),
+        cmocka_unit_test(test_an_empty_blob_is_unmappable),
+        cmocka_unit_test(test_populated_pages_do_not_fault),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
