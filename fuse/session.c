@@ -236,7 +236,7 @@ static void forget_name(void *ctx, uint64_t parent, struct base_str name)
 
 static void forget_version(void *ctx, struct fs_version *version)
 {
-    fs_tree_each_dir(version, forget_name, ctx);
+    fs_tree_each_name(version, forget_name, ctx);
 }
 
 static enum base_code watch_store(struct session *session, struct base_err *err)

@@ -116,10 +116,11 @@ bool fs_node_is_as(const struct fs_node *node);
  * (ascending). */
 bool fs_node_is_save(const struct fs_node *node);
 
-/* Visit the directories of @version, a store's: the number of each one's
- * parent, and its name there. */
+/* Visit all directories and files of @version, a store's: the number of each
+ * one's parent, and its name there.  (A file that was being opened when the
+ * name of its directory was forgotten keeps that; so it is named, too.) */
 typedef void (*fs_name_fn)(void *ctx, uint64_t parent, struct base_str name);
-void fs_tree_each_dir(struct fs_version *version, fs_name_fn fn, void *ctx);
+void fs_tree_each_name(struct fs_version *version, fs_name_fn fn, void *ctx);
 
 /* Append the path below the mountpoint; "." for its root. */
 void fs_node_path(const struct fs_node *node, struct base_buf *buf);

@@ -1,4 +1,4 @@
-/* The tree: listing directories, and naming those that a version has. */
+/* The tree: listing directories, and naming all that a version has. */
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -138,8 +138,10 @@ bool fs_tree_list(const struct fs_node *dir,
     return false;
 }
 
-static void
-each_dir_in(struct fs_version *version, uint32_t slot, fs_name_fn fn, void *ctx)
+static void each_name_in(struct fs_version *version,
+                         uint32_t slot,
+                         fs_name_fn fn,
+                         void *ctx)
 {
     const struct fs_subtree *subtree = version->slots[slot];
     uint32_t n = subtree != NULL ? store_tree_n_nodes(subtree->tree) : 0;
@@ -152,13 +154,11 @@ each_dir_in(struct fs_version *version, uint32_t slot, fs_name_fn fn, void *ctx)
     for (i = 1; i < n; i++) {
         const struct store_node *node = store_tree_node(subtree->tree, i);
 
-        if (node->kind == STORE_NODE_DIR) {
-            fn(ctx, fs_ino_of(version->number, slot, node->parent), node->name);
-        }
+        fn(ctx, fs_ino_of(version->number, slot, node->parent), node->name);
     }
 }
 
-void fs_tree_each_dir(struct fs_version *version, fs_name_fn fn, void *ctx)
+void fs_tree_each_name(struct fs_version *version, fs_name_fn fn, void *ctx)
 {
     const uint64_t root = fs_ino_of(version->number, FS_SLOT_OWN, 0);
     char name[FS_NAME_BYTES];
@@ -171,6 +171,6 @@ void fs_tree_each_dir(struct fs_version *version, fs_name_fn fn, void *ctx)
         fn(ctx, root, fs_version_names.items[i].name);
     }
     for (slot = FS_SLOT_OWN; slot < FS_N_SLOTS; slot++) {
-        each_dir_in(version, slot, fn, ctx);
+        each_name_in(version, slot, fn, ctx);
     }
 }
