@@ -306,6 +306,7 @@ static enum base_code place_adopted(const struct store_change *change,
                                     struct base_err *err)
 {
     int root_fd = store_root_fd(change->root);
+    bool is_same;
 
     if (linkat(root_fd, made->adopted, root_fd, to, 0) != 0) {
         if (errno == ENOENT) {
@@ -316,7 +317,8 @@ static enum base_code place_adopted(const struct store_change *change,
                                made->adopted, to);
     }
     made->is_placed = true;
-    if (!store_is_same_file(change->root, to, made->fd)) {
+    BASE_TRY(store_same_file(change->root, to, made->fd, &is_same, err));
+    if (!is_same) {
         return base_fail(err, BASE_CHANGED, "%s: was replaced meanwhile",
                          made->adopted);
     }

@@ -72,20 +72,15 @@ staging_path(const char *what, char **ret, struct base_err *err)
                         : base_fail(err, BASE_NO_MEM, "cannot name a file");
 }
 
-static enum base_code pin_write(const struct store_root *root,
+/* Write @tmp and give it the name @path. */
+static enum base_code pin_place(int dir_fd,
+                                const char *tmp,
                                 const char *path,
-                                const char *why,
+                                const char *text,
                                 struct base_err *err)
 {
-    const int dir_fd = store_root_fd(root);
-    BASE_AUTO_MEM char *text = base_path("%s\n", why);
-    BASE_AUTO_MEM char *tmp = NULL;
     BASE_AUTO_FD fd = -1;
 
-    BASE_TRY(staging_path("pin", &tmp, err));
-    if (text == NULL) {
-        return base_fail(err, BASE_NO_MEM, "%s: cannot write", path);
-    }
     BASE_TRY(base_io_open(dir_fd, tmp, O_WRONLY | O_CREAT | O_EXCL, 0600, path,
                           &fd, err));
     BASE_TRY(base_io_pwrite(fd, text, strlen(text), 0, path, err));
@@ -95,6 +90,27 @@ static enum base_code pin_write(const struct store_root *root,
         return base_fail_errno(err, errno, "%s: cannot write", path);
     }
     return BASE_OK;
+}
+
+static enum base_code pin_write(const struct store_root *root,
+                                const char *path,
+                                const char *why,
+                                struct base_err *err)
+{
+    const int dir_fd = store_root_fd(root);
+    BASE_AUTO_MEM char *text = base_path("%s\n", why);
+    BASE_AUTO_MEM char *tmp = NULL;
+    enum base_code code;
+
+    if (text == NULL) {
+        return base_fail(err, BASE_NO_MEM, "%s: cannot write", path);
+    }
+    BASE_TRY(staging_path("pin", &tmp, err));
+    code = pin_place(dir_fd, tmp, path, text, err);
+    if (code != BASE_OK) {
+        (void)unlinkat(dir_fd, tmp, 0); /* else the next change removes it */
+    }
+    return code;
 }
 
 enum base_code store_version_pin(struct store_root *root,

@@ -316,7 +316,10 @@ enum base_code store_flock(int fd,
         if (flock(fd, operation | LOCK_NB) == 0) {
             return BASE_OK;
         }
-        if (errno != EWOULDBLOCK && errno != EINTR) {
+        if (errno == EINTR) {
+            continue;
+        }
+        if (errno != EWOULDBLOCK) {
             return base_fail_errno(err, errno, "%s: cannot lock", label);
         }
         left_ns = wait_ns - (now_ns() - started_ns);
@@ -331,20 +334,36 @@ enum base_code store_flock(int fd,
     }
 }
 
-bool store_is_same_file(const struct store_root *root, const char *path, int fd)
+enum base_code store_same_file(const struct store_root *root,
+                               const char *path,
+                               int fd,
+                               bool *ret,
+                               struct base_err *err)
 {
     struct stat ours;
     struct stat there;
 
-    return fstat(fd, &ours) == 0 &&
-           fstatat(root->fd, path, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
-           ours.st_ino == there.st_ino && ours.st_dev == there.st_dev;
+    if (fstat(fd, &ours) != 0) {
+        return base_fail_errno(err, errno, "%s: cannot stat", path);
+    }
+    if (fstatat(root->fd, path, &there, AT_SYMLINK_NOFOLLOW) != 0) {
+        if (errno != ENOENT && errno != ENOTDIR) {
+            return base_fail_errno(err, errno, "%s: cannot stat", path);
+        }
+        *ret = false;
+        return BASE_OK;
+    }
+    *ret = ours.st_ino == there.st_ino && ours.st_dev == there.st_dev;
+    return BASE_OK;
 }
 
 enum base_code store_root_keep_lock(const struct store_root *root,
                                     struct base_err *err)
 {
-    if (!store_is_same_file(root, "lock", root->lock_fd)) {
+    bool is_same;
+
+    BASE_TRY(store_same_file(root, "lock", root->lock_fd, &is_same, err));
+    if (!is_same) {
         return base_fail(err, BASE_CHANGED,
                          "%s/lock: was removed or replaced while this program "
                          "held it",
@@ -418,6 +437,7 @@ enum base_code
 store_root_lock(struct store_root *root, int64_t wait_ns, struct base_err *err)
 {
     BASE_AUTO_FD fd = -1;
+    bool is_same = false;
     enum base_code code;
 
     if (root->lock_fd >= 0) {
@@ -430,7 +450,10 @@ store_root_lock(struct store_root *root, int64_t wait_ns, struct base_err *err)
     if (code == BASE_EXISTS) {
         return lock_fail(root, fd, err);
     }
-    if (code == BASE_OK && !store_is_same_file(root, "lock", fd)) {
+    if (code == BASE_OK) {
+        code = store_same_file(root, "lock", fd, &is_same, err);
+    }
+    if (code == BASE_OK && !is_same) {
         code = base_fail(err, BASE_CHANGED, "lock: was replaced meanwhile");
     }
     if (code == BASE_OK) {

@@ -40,10 +40,12 @@ enum base_code store_flock(int fd,
                            const char *label,
                            struct base_err *err) BASE_MUST_CHECK;
 
-/* Is @fd still what @path, relative to the root, leads to? */
-bool store_is_same_file(const struct store_root *root,
-                        const char *path,
-                        int fd);
+/* Is @fd still what @path, relative to the root, leads to?  Errors: BASE_IO */
+enum base_code store_same_file(const struct store_root *root,
+                               const char *path,
+                               int fd,
+                               bool *ret,
+                               struct base_err *err) BASE_MUST_CHECK;
 
 bool store_root_is_locked(const struct store_root *root);  /* by us */
 uint64_t store_root_budget(const struct store_root *root); /* 0: none */

@@ -126,6 +126,7 @@ static enum base_code take_lock(const struct store_root *root,
                                 struct base_err *err)
 {
     BASE_AUTO_MEM char *lock = base_path("%s/" LOCK_NAME, path);
+    bool is_same = true;
     enum base_code code;
 
     if (lock == NULL) {
@@ -135,7 +136,10 @@ static enum base_code take_lock(const struct store_root *root,
                           O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0600,
                           lock, ret_fd, err));
     code = store_flock(*ret_fd, LOCK_EX, wait_ns, lock, err);
-    if (code == BASE_OK && !store_is_same_file(root, lock, *ret_fd)) {
+    if (code == BASE_OK) {
+        code = store_same_file(root, lock, *ret_fd, &is_same, err);
+    }
+    if (!is_same) {
         return base_fail(err, BASE_CHANGED, "%s: went away", lock);
     }
     return code;
@@ -309,6 +313,7 @@ enum base_code store_staging_adopt(struct store_root *root,
 {
     BASE_AUTO(store_staging) staging = NULL;
     BASE_AUTO_MEM char *lock = NULL;
+    bool is_same;
 
     BASE_TRY(create(root, job, &staging, err));
     lock = base_path("%s/" LOCK_NAME, staging->path);
@@ -316,8 +321,8 @@ enum base_code store_staging_adopt(struct store_root *root,
         return no_mem(err);
     }
     /* The lock belongs to the open file: asking again for it costs nothing. */
-    if (!store_is_same_file(root, lock, lock_fd) ||
-        store_flock(lock_fd, LOCK_EX, 0, lock, NULL) != BASE_OK) {
+    BASE_TRY(store_same_file(root, lock, lock_fd, &is_same, err));
+    if (!is_same || store_flock(lock_fd, LOCK_EX, 0, lock, NULL) != BASE_OK) {
         return base_fail(err, BASE_CHANGED, "%s: its lock is another's now",
                          staging->absolute);
     }

@@ -129,6 +129,7 @@ static enum base_code version_hold(const struct store_root *root,
     BASE_AUTO_MEM char *path = store_version_path(job, number, "/lock");
     BASE_AUTO_MEM char *folder = store_version_path(job, number, "");
     struct stat st;
+    bool is_same;
     enum base_code code;
 
     if (path == NULL || folder == NULL) {
@@ -146,7 +147,10 @@ static enum base_code version_hold(const struct store_root *root,
         return store_version_missing(root, job, number, err);
     }
     BASE_TRY(code);
-    if (fstat(v->lock_fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+    if (fstat(v->lock_fd, &st) < 0) {
+        return base_fail_errno(err, errno, "%s: cannot stat", path);
+    }
+    if (!S_ISREG(st.st_mode)) {
         return base_fail(err, BASE_BAD_INPUT,
                          "%s: its 'lock' is no regular file", v->label);
     }
@@ -157,7 +161,8 @@ static enum base_code version_hold(const struct store_root *root,
                          v->label);
     }
     BASE_TRY(code);
-    if (!store_is_same_file(root, path, v->lock_fd)) {
+    BASE_TRY(store_same_file(root, path, v->lock_fd, &is_same, err));
+    if (!is_same) {
         return store_version_missing(root, job, number, err);
     }
     return BASE_OK;
@@ -249,13 +254,15 @@ static enum base_code open_file(const struct store_root *root,
     BASE_AUTO(store_version) v = calloc(1, sizeof(*v));
     uint64_t said;
 
+    if (v != NULL) {
+        v->lock_fd = -1;
+        v->manifest_fd = -1;
+    }
     if (v == NULL || label == NULL) {
         free(label);
         return base_fail(err, BASE_NO_MEM, "%s@%" PRIu64 ": cannot open", job,
                          number);
     }
-    v->lock_fd = -1;
-    v->manifest_fd = -1;
     v->label = label;
     BASE_TRY(version_hold(root, job, number, v, err));
     BASE_TRY(version_map(root, job, number, file, v, err));
@@ -325,6 +332,7 @@ bool store_version_is_replaced(const struct store_root *root,
 {
     BASE_AUTO_MEM char *path = NULL;
     struct base_str job = base_str_of(version->label);
+    bool is_same = true; /* when that cannot be told */
 
     while (job.len > 0 && job.ptr[job.len - 1] != '@') { /* its last one */
         job.len--;
@@ -334,7 +342,9 @@ bool store_version_is_replaced(const struct store_root *root,
         base_path("jobs/%.*s/versions/%" PRIu64 "/manifest", BASE_STR_FMT(job),
                   ptc_manifest_head(version->manifest)->version);
     return path != NULL &&
-           !store_is_same_file(root, path, version->manifest_fd);
+           store_same_file(root, path, version->manifest_fd, &is_same, NULL) ==
+               BASE_OK &&
+           !is_same;
 }
 
 enum base_code store_table_read(const struct store_root *root,

@@ -39,9 +39,14 @@ struct nth_scenario {
 };
 
 /* Fails the test unless each failure gives its code and a text, or makes no
- * difference, and no memory, descriptor or mapping is left.
+ * difference, and no memory, descriptor or mapping is left.  Where all calls
+ * fail from the n-th on, the code may be another's that failed.
  * @max_cases: see RETILE_CASES. */
 void nth_run(const struct nth_scenario *scenario, uint64_t max_cases);
+
+/* What is wrong, for @check: printed at once, and nth_run fails at its end. */
+void nth_wrong(const struct nth_failure *failure, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
 
 /* For messages: "openat 12 once: Input/output error".  Static. */
 const char *nth_text(const struct nth_failure *failure);
