@@ -2,8 +2,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -40,6 +42,7 @@ enum base_code
 fs_daemon_start(struct fs_daemon *daemon, const char *log, struct base_err *err)
 {
     BASE_AUTO_FD log_fd = -1;
+    const pid_t parent = getpid();
     int ends[2];
     pid_t child;
 
@@ -62,6 +65,11 @@ fs_daemon_start(struct fs_daemon *daemon, const char *log, struct base_err *err)
         (void)close(ends[1]);
         return base_fail_errno(err, errnum, "fork");
     }
+    (void)prctl(PR_SET_PDEATHSIG, SIGTERM); /* such a number: cannot fail */
+    if (getppid() != parent) {
+        (void)close(ends[1]);
+        return base_fail(err, BASE_INTERRUPTED, "nobody waits for the mount");
+    }
     daemon->ready_fd = ends[1];
     daemon->log_fd = base_steal_fd(&log_fd);
     daemon->is_started = true;
@@ -83,6 +91,22 @@ static void leave_terminal(int log_fd)
     (void)dup2(out_fd, STDERR_FILENO);
 }
 
+void fs_daemon_child(struct fs_daemon *daemon)
+{
+    if (daemon->ready_fd >= 0) {
+        (void)close(daemon->ready_fd);
+        daemon->ready_fd = -1;
+    }
+}
+
+void fs_daemon_leave(struct fs_daemon *daemon)
+{
+    if (daemon->is_started && !daemon->has_left) {
+        daemon->has_left = true;
+        leave_terminal(daemon->log_fd);
+    }
+}
+
 void fs_daemon_ready(struct fs_daemon *daemon)
 {
     ssize_t n;
@@ -90,7 +114,8 @@ void fs_daemon_ready(struct fs_daemon *daemon)
     if (!daemon->is_started) {
         return;
     }
-    leave_terminal(daemon->log_fd);
+    fs_daemon_leave(daemon);
+    (void)prctl(PR_SET_PDEATHSIG, 0); /* from here on it may go */
     do {
         n = write(daemon->ready_fd, "", 1);
     } while (n < 0 && errno == EINTR); /* otherwise the parent is gone */

@@ -3,27 +3,29 @@
 #include <unistd.h>
 
 #include "fuse/handover.h"
+#include "fuse/holder.h"
 #include "fuse/passthrough.h"
 
-enum base_code
-fs_open(struct fs *fs, const struct fs_options *options, struct base_err *err)
+enum base_code fs_open(struct fs *fs,
+                       const struct fs_options *options,
+                       const struct fs_holding *holding,
+                       struct base_err *err)
 {
-    BASE_AUTO_FD handover_fd = -1;
-
     fs->options = options;
-    fs_snapshots_init(&fs->snapshots);
+    fs->line = holding->line;
+    fs->handover = holding->handover;
+    fs_snapshots_init(&fs->snapshots, fs->handover->incarnation);
     fs->uid = getuid();
     fs->gid = getgid();
     (void)clock_gettime(CLOCK_REALTIME, &fs->started); /* cannot fail */
     fs->events = fs_events_create();
     fs->views = fs_views_create((size_t)options->view_bytes);
-    BASE_TRY(fs_handover_create(&handover_fd, &fs->handover, err));
     fs->backings = fs_backings_create(fs->handover);
     if (fs->events == NULL || fs->views == NULL || fs->backings == NULL) {
         return base_fail(err, BASE_NO_MEM, "cannot set up the mount");
     }
-    return fs_versions_create(options, fs->views, fs->events, &fs->versions,
-                              err);
+    return fs_versions_create(options, fs->views, fs->events, fs->handover,
+                              &fs->line, &fs->versions, err);
 }
 
 void fs_close(struct fs *fs)
@@ -34,6 +36,11 @@ void fs_close(struct fs *fs)
     fs_snapshots_done(&fs->snapshots);
     fs_channel_free(fs->channel);
     fs_backings_free(fs->backings);
-    fs_handover_free(fs->handover);
+    if (fs->line.staging_fd >= 0) {
+        (void)close(fs->line.staging_fd);
+    }
+    if (fs->line.fd >= 0) {
+        (void)close(fs->line.fd);
+    }
     *fs = (struct fs){0};
 }

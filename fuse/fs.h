@@ -11,6 +11,7 @@
 
 #include "fuse/events.h"
 #include "fuse/fuse_compat.h"
+#include "fuse/line.h"
 #include "fuse/options.h"
 #include "fuse/snapshot.h"
 #include "fuse/tree.h"
@@ -40,7 +41,8 @@ struct fs {
     struct fs_views *views;
     struct fs_events *events;
     struct fs_snapshots snapshots;
-    struct fs_handover *handover;
+    struct fs_handover *handover; /* borrowed */
+    struct fs_line line;          /* to the holder */
     struct fs_backings *backings; /* see fuse/passthrough.h */
     struct fs_saves *saves;       /* NULL: nothing can be saved */
     struct fs_channel *channel;   /* made by fs_session_run */
@@ -53,10 +55,14 @@ struct fs {
                               can be mapped shared */
 };
 
-/* Open what is to be shown and make all of the above but the session's.
+struct fs_holding;
+
+/* Open what is to be shown and make all of the above but the session's; the
+ * line of @holding is taken.
  * Errors: those of fs_versions_create. */
 enum base_code fs_open(struct fs *fs,
                        const struct fs_options *options,
+                       const struct fs_holding *holding,
                        struct base_err *err) BASE_MUST_CHECK;
 void fs_close(struct fs *fs);
 

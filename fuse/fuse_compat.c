@@ -17,8 +17,12 @@
 /* Newer than the headers that we build with. */
 #define INIT_DIRECT_IO_ALLOW_MMAP (UINT64_C(1) << 36)
 #define INIT_PASSTHROUGH          (UINT64_C(1) << 37)
+#define INIT_HAS_RESEND           (UINT64_C(1) << 39)
 #define OPEN_PARALLEL_WRITES      (UINT32_C(1) << 6)
 #define OPEN_PASSTHROUGH          (UINT32_C(1) << 7)
+
+#define UNIQUE_RESENT (UINT64_C(1) << 63) /* set in a request sent again */
+enum { NOTIFY_RESEND = 7 };
 
 struct backing_map {
     int32_t fd;
@@ -46,7 +50,9 @@ struct fs_channel {
     void *owner;
     uint64_t masked;
     fs_channel_ready_fn ready;
-    int fd; /* the device; borrowed from the session */
+    int fd;                      /* the device; borrowed from the session */
+    struct fs_saved_init *saved; /* NULL: not kept */
+    bool is_resuming;            /* answers go nowhere */
     /* Written by the thread that serves INIT, before any other request is
      * sent; the atomics order that for the others. */
     atomic_uint_fast64_t offered;
@@ -66,13 +72,14 @@ static const struct {
     {"readdirplus", FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO},
     {"max_pages", FUSE_MAX_PAGES},
     {"async_read", FUSE_ASYNC_READ},
+    {"resend", INIT_HAS_RESEND},
     {"init_ext", FUSE_INIT_EXT},
 };
 
 enum { N_FEATURES = sizeof(features) / sizeof(features[0]) };
 
 static _Thread_local bool has_faulted;
-static _Thread_local uint64_t unique; /* of what this thread read last */
+static _Thread_local uint64_t current_unique;
 
 bool fs_feature_parse(struct base_str name, uint64_t *ret_bits)
 {
@@ -144,11 +151,6 @@ static void try_passthrough(struct fs_channel *channel)
     }
 }
 
-uint64_t fs_channel_unique(void)
-{
-    return unique;
-}
-
 bool fs_channel_take_fault(void)
 {
     bool had = has_faulted;
@@ -181,6 +183,17 @@ void *fs_channel_owner(const struct fs_channel *channel)
     return channel->owner;
 }
 
+void fs_channel_keep_init(struct fs_channel *channel,
+                          struct fs_saved_init *room)
+{
+    channel->saved = room;
+}
+
+uint64_t fs_channel_unique(void)
+{
+    return current_unique;
+}
+
 /* Note what the kernel offers, and hide from libfuse what is masked. */
 static void read_init(struct fs_channel *channel, void *buf, size_t n)
 {
@@ -192,6 +205,11 @@ static void read_init(struct fs_channel *channel, void *buf, size_t n)
     if (n < n_old || head->opcode != FUSE_INIT) {
         return;
     }
+    if (channel->saved != NULL && !channel->is_resuming &&
+        n <= sizeof(channel->saved->bytes)) {
+        memcpy(channel->saved->bytes, buf, n);
+        channel->saved->n_bytes = (unsigned)n;
+    }
     offered = init->flags;
     if (n >= n_old + sizeof(init->flags2) &&
         (init->flags & FUSE_INIT_EXT) != 0 &&
@@ -201,6 +219,9 @@ static void read_init(struct fs_channel *channel, void *buf, size_t n)
     }
     init->flags &= (uint32_t)~channel->masked;
     channel->offered = offered & ~channel->masked;
+    if (channel->saved != NULL) {
+        channel->saved->can_resend = (channel->offered & INIT_HAS_RESEND) != 0;
+    }
     channel->init_unique = head->unique;
 }
 
@@ -213,7 +234,9 @@ static ssize_t channel_read(int fd, void *buf, size_t n_bytes, void *userdata)
         read_init(channel, buf, (size_t)n);
     }
     if (n >= (ssize_t)sizeof(struct fuse_in_header)) {
-        unique = ((const struct fuse_in_header *)buf)->unique;
+        const struct fuse_in_header *head = buf;
+
+        current_unique = head->unique & ~UNIQUE_RESENT;
     }
     return n;
 }
@@ -265,7 +288,8 @@ write_init(struct fs_channel *channel, int fd, const struct iovec *iov)
 
     memcpy(&init, iov[1].iov_base, sizeof(init));
     amend_init(channel, &init);
-    n = send_reply(fd, amended, 2);
+    n = channel->is_resuming ? (ssize_t)(iov[0].iov_len + iov[1].iov_len)
+                             : send_reply(fd, amended, 2);
     if (n >= 0) {
         channel->is_ready = true;
         try_passthrough(channel);
@@ -330,6 +354,42 @@ enum base_code fs_channel_attach(struct fs_channel *channel,
     }
     channel->fd = fd;
     return BASE_OK;
+}
+
+static enum base_code ask_again(const struct fs_channel *channel,
+                                struct base_err *err)
+{
+    struct fuse_out_header head = {
+        .len = sizeof(head),
+        .error = NOTIFY_RESEND,
+    };
+    const struct iovec iov = {&head, sizeof(head)};
+
+    if (send_reply(channel->fd, &iov, 1) < 0) {
+        return base_fail_errno(err, errno, "requests are not sent again");
+    }
+    return BASE_OK;
+}
+
+enum base_code fs_channel_resume(struct fs_channel *channel,
+                                 struct fuse_session *session,
+                                 struct base_err *err)
+{
+    char message[sizeof(channel->saved->bytes)];
+    struct fuse_buf buf = {.size = channel->saved->n_bytes, .mem = message};
+
+    if (buf.size == 0 || buf.size > sizeof(message)) {
+        return base_fail(err, BASE_IO, "the last server read no INIT");
+    }
+    memcpy(message, channel->saved->bytes, buf.size);
+    channel->is_resuming = true;
+    read_init(channel, message, buf.size);
+    fuse_session_process_buf(session, &buf);
+    channel->is_resuming = false;
+    if (!channel->is_ready) {
+        return base_fail(err, BASE_IO, "the session did not take INIT");
+    }
+    return ask_again(channel, err);
 }
 
 /* Replies. */

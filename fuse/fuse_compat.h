@@ -14,6 +14,7 @@
 #ifndef FUSE_FUSE_COMPAT_H
 #define FUSE_FUSE_COMPAT_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -46,6 +47,24 @@ enum base_code fs_channel_attach(struct fs_channel *channel,
                                  int fd,
                                  struct base_err *err) BASE_MUST_CHECK;
 void *fs_channel_owner(const struct fs_channel *channel);
+
+/* What a session must know to go on with a connection: the kernel's INIT as it
+ * came.  In memory that outlives the process (fuse/handover.h). */
+struct fs_saved_init {
+    atomic_uint n_bytes;    /* 0: none; written last */
+    atomic_bool can_resend; /* the kernel sends again what is not answered */
+    unsigned char bytes[256];
+};
+
+/* Keep INIT in @room. */
+void fs_channel_keep_init(struct fs_channel *channel,
+                          struct fs_saved_init *room);
+/* Bring @session, attached and new, to where the last one was: it is given the
+ * INIT that was kept, its answer goes nowhere, and the kernel sends again all
+ * that was read and not answered.  Before the loop is started. */
+enum base_code fs_channel_resume(struct fs_channel *channel,
+                                 struct fuse_session *session,
+                                 struct base_err *err) BASE_MUST_CHECK;
 
 /* Valid once INIT was read, that is in the session's init and later. */
 bool fs_channel_has_mmap(const struct fs_channel *channel);

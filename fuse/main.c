@@ -13,6 +13,7 @@
 #include "base/version.h"
 #include "fuse/daemon.h"
 #include "fuse/fs.h"
+#include "fuse/holder.h"
 #include "fuse/session.h"
 
 enum { EXIT_USAGE = 2, EXIT_NOT_FOUND = 3 };
@@ -151,8 +152,7 @@ static enum base_code take_places(char **args,
     if (layout != NULL) {
         BASE_TRY(fs_options_layout(options, layout, err));
     }
-    options->from = from;
-    options->table = table;
+    BASE_TRY(fs_options_from(options, from, table, err));
     options->job = job;
     return fs_options_paths(options, store != NULL ? store : args[0],
                             args[n_args - 1], err);
@@ -202,26 +202,39 @@ static void raise_file_limit(void)
     }
 }
 
-static enum base_code mount_and_serve(struct fs_options *options,
+static enum base_code serve(const struct fs_options *options,
+                            const struct fs_holding *holding,
+                            struct fs_daemon *daemon,
+                            struct base_err *err)
+{
+    __attribute__((cleanup(fs_close))) struct fs fs = {.daemon = daemon};
+
+    BASE_TRY(fs_session_signals(err));
+    BASE_TRY(store_guard_install(err));
+    raise_file_limit();
+    BASE_TRY(fs_open(&fs, options, holding, err));
+    return fs_session_run(&fs, err);
+}
+
+/* Comes back in the holder and in each server: see fuse/holder.h. */
+static enum base_code mount_and_serve(const struct fs_options *options,
+                                      int *ret_exit,
                                       struct base_err *err)
 {
-    __attribute__((cleanup(fs_close))) struct fs fs = {0};
     struct fs_daemon daemon = {.ready_fd = -1, .log_fd = -1};
+    struct fs_holding holding = {.is_server = false};
 
     if (!options->is_foreground) {
         BASE_TRY(fs_daemon_start(&daemon, options->log, err));
     }
-    BASE_TRY(fs_session_signals(err));
-    BASE_TRY(store_guard_install(err));
-    raise_file_limit();
-    BASE_TRY(fs_open(&fs, options, err));
-    fs.daemon = &daemon;
-    /* Relative names mean nothing from here on, and we hold no directory
-     * that somebody may want to unmount. */
+    /* All names are absolute; we hold no directory that somebody may want to
+     * unmount. */
     if (chdir("/") != 0) {
         return base_fail_errno(err, errno, "chdir /");
     }
-    return fs_session_run(&fs, err);
+    BASE_TRY(fs_holder_run(options, &daemon, &holding, err));
+    *ret_exit = holding.exit_code;
+    return holding.is_server ? serve(options, &holding, &daemon, err) : BASE_OK;
 }
 
 int main(int argc, char **argv)
@@ -230,6 +243,7 @@ int main(int argc, char **argv)
     struct base_err err = {0};
     enum base_code rc;
     bool is_done = false;
+    int code = EXIT_SUCCESS;
 
     base_log_init("retile-fuse");
     fs_options_init(&options);
@@ -238,7 +252,7 @@ int main(int argc, char **argv)
         rc = read_command_line(argc, argv, &options, &is_done, &err);
     }
     if (rc == BASE_OK && !is_done) {
-        rc = mount_and_serve(&options, &err);
+        rc = mount_and_serve(&options, &code, &err);
     }
     if (rc == BASE_OK && fflush(stdout) != 0) {
         rc = base_fail_errno(&err, errno, "stdout");
@@ -247,5 +261,5 @@ int main(int argc, char **argv)
         (void)fprintf(stderr, "retile-fuse: %s\n", err.text);
     }
     fs_options_done(&options);
-    return exit_code(rc);
+    return rc != BASE_OK ? exit_code(rc) : code;
 }

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "fuse/handover.h"
 #include "fuse/ops.h"
 #include "fuse/ops_save.h"
 
@@ -180,9 +181,14 @@ static void reply_found(fuse_req_t req,
                         const struct fs_node *node,
                         const struct fuse_entry_param *entry)
 {
-    fs_versions_hold_more(fs->versions, node->version, 1);
+    FS_AUTO_ONCE once = fs_once_begin(fs->handover, fs_channel_unique());
+
+    if (!once.is_counted) {
+        fs_versions_remember(fs->versions, node->version, 1);
+        fs_once_count(&once);
+    }
     if (fuse_reply_entry(req, entry) != 0) {
-        fs_versions_let_go(fs->versions, node->version, 1); /* interrupted */
+        fs_versions_forget(fs->versions, node->version, 1); /* interrupted */
     }
 }
 
@@ -271,7 +277,7 @@ static void forget(struct fs *fs, fuse_ino_t ino, uint64_t n_lookups)
 
     if (ino != FS_ROOT_INO &&
         fs_tree_node(fs->versions, ino, &node, &err) == BASE_OK) {
-        fs_versions_let_go(fs->versions, node.version, n_lookups);
+        fs_versions_forget(fs->versions, node.version, n_lookups);
     }
 }
 

@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "fuse/handover.h"
+
 /* Positions in a directory: ".", "..", then the children. */
 enum { AT_SELF, AT_PARENT, AT_CHILDREN };
 
@@ -28,6 +30,7 @@ static enum base_code prepared_dir(struct fs *fs,
 void fs_op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     struct fs *fs = fs_of(req);
+    FS_AUTO_ONCE once = fs_once_begin(fs->handover, fs_channel_unique());
     FS_AUTO_NODE dir = {0};
     struct base_err err;
     enum base_code rc = prepared_dir(fs, ino, &dir, &err);
@@ -39,7 +42,10 @@ void fs_op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
     }
     fi->cache_readdir = fs_node_is_fixed(&dir);
     fi->keep_cache = fs_node_is_fixed(&dir);
-    fs_versions_handle_open(fs->versions, dir.version);
+    if (!once.is_counted) {
+        fs_versions_handle_open(fs->versions, dir.version);
+        fs_once_count(&once);
+    }
     if (fuse_reply_open(req, fi) != 0) {
         fs_versions_handle_close(fs->versions, dir.version); /* interrupted */
     }
@@ -48,11 +54,14 @@ void fs_op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 void fs_op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     struct fs *fs = fs_of(req);
+    FS_AUTO_ONCE once = fs_once_begin(fs->handover, fs_channel_unique());
     FS_AUTO_NODE dir = {0};
     struct base_err err;
 
     (void)fi;
-    if (fs_tree_node(fs->versions, ino, &dir, &err) == BASE_OK) {
+    if (!once.is_counted &&
+        fs_tree_node(fs->versions, ino, &dir, &err) == BASE_OK) {
+        fs_once_count(&once);
         fs_versions_handle_close(fs->versions, dir.version);
     }
     (void)fuse_reply_err(req, 0);
@@ -170,9 +179,9 @@ list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, bool has_attrs)
         return;
     }
     fill(fs, &dir, (uint64_t)offset, &listing);
-    fs_versions_hold_more(fs->versions, dir.version, listing.n_lookups);
+    fs_versions_remember(fs->versions, dir.version, listing.n_lookups);
     if (fuse_reply_buf(req, bytes, listing.n_bytes) != 0) {
-        fs_versions_let_go(fs->versions, dir.version, listing.n_lookups);
+        fs_versions_forget(fs->versions, dir.version, listing.n_lookups);
     }
 }
 

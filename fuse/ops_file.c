@@ -5,16 +5,18 @@
 #include <stdlib.h>
 
 #include "base/fault.h"
+#include "fuse/handover.h"
 #include "fuse/passthrough.h"
 #include "fuse/serve.h"
 
 enum { SNAPSHOT_MAX_BYTES = 16 << 20 };
 
 /* A handle needs memory only where its text is made at open (.retile/): fi->fh
- * is then a struct fs_snapshot. */
-static struct fs_snapshot *snapshot_of(const struct fuse_file_info *fi)
+ * is then the id of a snapshot.  Other handles are nothing but their node, so
+ * they work with a server that did not open them, too. */
+static bool has_snapshot(const struct fs_node *node)
 {
-    return (struct fs_snapshot *)(uintptr_t)fi->fh;
+    return node->kind == FS_STATUS || node->kind == FS_EVENTS;
 }
 
 static enum base_code take_snapshot(struct fs *fs,
@@ -108,12 +110,42 @@ static enum base_code open_node(struct fs *fs,
         BASE_TRY(take_snapshot(fs, node->kind, &snapshot, err));
         break;
     }
-    fi->fh = (uint64_t)(uintptr_t)snapshot;
+    fi->fh = snapshot != NULL ? snapshot->id : 0;
     set_class(fs, node, fi);
-    fs_versions_handle_open(fs->versions, node->version);
     fs->stats.n_open++;
     fs->stats.n_opens++;
     return BASE_OK;
+}
+
+/* What outlives the server is counted once for each request. */
+
+static uint32_t
+count_open(struct fs *fs, const struct fs_node *node, struct fs_once *once)
+{
+    uint32_t backing_id = 0;
+
+    if (!once->is_counted) {
+        fs_versions_handle_open(fs->versions, node->version);
+    }
+    if (is_counted(node)) {
+        backing_id =
+            fs_backing_use(fs, node->ino, backing_fd(node), !once->is_counted);
+    }
+    fs_once_count(once);
+    return backing_id;
+}
+
+static void
+count_close(struct fs *fs, const struct fs_node *node, struct fs_once *once)
+{
+    if (once->is_counted) {
+        return;
+    }
+    fs_once_count(once);
+    if (is_counted(node)) {
+        fs_backing_release(fs, node->ino);
+    }
+    fs_versions_handle_close(fs->versions, node->version);
 }
 
 static void close_node(struct fs *fs,
@@ -123,21 +155,22 @@ static void close_node(struct fs *fs,
     if (node->kind == FS_FILE) {
         fs_views_release(fs->views, node);
     }
-    if (is_counted(node)) {
-        fs_backing_release(fs, node->ino, false);
+    if (has_snapshot(node)) {
+        fs_snapshot_remove(&fs->snapshots,
+                           fs_snapshot_find(&fs->snapshots, fi->fh));
     }
-    fs_snapshot_remove(&fs->snapshots, snapshot_of(fi));
-    fs_versions_handle_close(fs->versions, node->version);
-    fs->stats.n_open--;
+    if (fs->stats.n_open > 0) { /* not all were opened here */
+        fs->stats.n_open--;
+    }
 }
 
 void fs_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     struct fs *fs = fs_of(req);
+    FS_AUTO_ONCE once = fs_once_begin(fs->handover, fs_channel_unique());
     FS_AUTO_NODE node = {0};
     struct base_err err;
     enum base_code rc = fs_tree_node(fs->versions, ino, &node, &err);
-    uint32_t backing_id = 0;
 
     if (rc == BASE_OK && (fi->flags & O_ACCMODE) != O_RDONLY) {
         (void)fuse_reply_err(req, EROFS);
@@ -153,20 +186,11 @@ void fs_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
         (void)fuse_reply_err(req, fs_errno(rc));
         return;
     }
-    if (is_counted(&node)) {
-        backing_id = fs_backing_use(fs, ino, backing_fd(&node), false);
-    }
-    if (fs_reply_open(req, fi, backing_id) != 0) {
+    if (fs_reply_open(req, fi, count_open(fs, &node, &once)) != 0) {
         close_node(fs, &node, fi); /* interrupted: no release will come */
+        once.is_counted = false;
+        count_close(fs, &node, &once);
     }
-}
-
-static struct base_str snapshot_text(const struct fuse_file_info *fi)
-{
-    const struct fs_snapshot *snapshot = snapshot_of(fi);
-
-    return snapshot != NULL ? base_buf_str(&snapshot->text)
-                            : (struct base_str){0};
 }
 
 static void
@@ -176,6 +200,48 @@ read_failed(struct fs *fs, const struct fs_node *node, const char *reason)
     fs_tell(fs, "read failed", node, reason);
 }
 
+/* Answer a read. */
+static void serve_read(fuse_req_t req,
+                       const struct fs_node *node,
+                       struct base_str text,
+                       uint64_t offset,
+                       size_t size)
+{
+    struct fs *fs = fs_of(req);
+    struct fs_answer answer;
+    struct base_err err;
+    enum base_code rc = fs_serve(node, text, offset, size, &answer, &err);
+
+    if (rc != BASE_OK) {
+        read_failed(fs, node, err.text);
+        (void)fuse_reply_err(req, fs_errno(rc));
+        return;
+    }
+    (void)fuse_reply_iov(req, answer.iov, (int)answer.n_iov);
+    if (fs_channel_take_fault()) {
+        read_failed(fs, node, "a source file shrank while it was read");
+        return;
+    }
+    fs->stats.n_reads++;
+    fs->stats.n_bytes += answer.n_bytes;
+}
+
+/* A handle of an earlier server does not have its view in use. */
+static enum base_code
+use_view(struct fs *fs, const struct fs_node *node, struct base_err *err)
+{
+    return node->kind == FS_FILE && fs->handover->incarnation > 1
+               ? fs_views_use(fs->views, node, err)
+               : BASE_OK;
+}
+
+static void release_view(struct fs *fs, const struct fs_node *node)
+{
+    if (node->kind == FS_FILE && fs->handover->incarnation > 1) {
+        fs_views_release(fs->views, node);
+    }
+}
+
 void fs_op_read(fuse_req_t req,
                 fuse_ino_t ino,
                 size_t size,
@@ -183,39 +249,41 @@ void fs_op_read(fuse_req_t req,
                 struct fuse_file_info *fi)
 {
     struct fs *fs = fs_of(req);
-    struct fs_answer answer;
+    const struct fs_snapshot *snapshot = NULL;
+    struct base_str text = {0};
     FS_AUTO_NODE node = {0};
     struct base_err err;
     enum base_code rc = fs_tree_node(fs->versions, ino, &node, &err);
 
     if (rc == BASE_OK) {
-        rc = fs_serve(&node, snapshot_text(fi), (uint64_t)offset, size, &answer,
-                      &err);
-        if (rc != BASE_OK) {
-            read_failed(fs, &node, err.text);
-        }
+        rc = use_view(fs, &node, &err);
     }
     if (rc != BASE_OK) {
         (void)fuse_reply_err(req, fs_errno(rc));
         return;
     }
-    (void)fuse_reply_iov(req, answer.iov, (int)answer.n_iov);
-    if (fs_channel_take_fault()) {
-        read_failed(fs, &node, "a source file shrank while it was read");
-        return;
+    if (has_snapshot(&node)) {
+        snapshot = fs_snapshot_find(&fs->snapshots, fi->fh);
+        if (snapshot == NULL) {
+            (void)fuse_reply_err(req, ESTALE);
+            return;
+        }
+        text = base_buf_str(&snapshot->text);
     }
-    fs->stats.n_reads++;
-    fs->stats.n_bytes += answer.n_bytes;
+    serve_read(req, &node, text, (uint64_t)offset, size);
+    release_view(fs, &node);
 }
 
 void fs_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     struct fs *fs = fs_of(req);
+    FS_AUTO_ONCE once = fs_once_begin(fs->handover, fs_channel_unique());
     FS_AUTO_NODE node = {0};
     struct base_err err;
 
     if (fs_tree_node(fs->versions, ino, &node, &err) == BASE_OK) {
         close_node(fs, &node, fi);
+        count_close(fs, &node, &once);
     }
     (void)fuse_reply_err(req, 0);
 }

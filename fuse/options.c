@@ -10,6 +10,7 @@
 #include "base/num.h"
 #include "base/parallel.h"
 #include "fuse/fuse_compat.h"
+#include "ptc/preset.h"
 
 enum {
     MAX_THREADS_DEFAULT = 8,
@@ -17,6 +18,9 @@ enum {
     MAX_LAYOUTS = 256,
     MAX_VALUE_BYTES = 64 << 10,
     VIEW_BYTES_DEFAULT = 64 << 20,
+    HANG_S_DEFAULT = 30,
+    RESTARTS_DEFAULT = 5,
+    MAX_RESTARTS = 1000,
     COMMIT_WAIT_S_DEFAULT = 10,
     SAVE_EXPIRE_S_DEFAULT = 3600,
     MAX_WAIT_S = 30 * 24 * 3600,
@@ -44,6 +48,8 @@ void fs_options_init(struct fs_options *options)
     options->commit_wait_s = COMMIT_WAIT_S_DEFAULT;
     options->save_expire_s = SAVE_EXPIRE_S_DEFAULT;
     options->is_digesting = true;
+    options->hang_s = HANG_S_DEFAULT;
+    options->max_restarts = RESTARTS_DEFAULT;
     options->is_compacting = true;
     base_buf_init(&options->kernel, MAX_VALUE_BYTES);
 }
@@ -62,6 +68,8 @@ void fs_options_done(struct fs_options *options)
     free(options->mountpoint);
     free(options->log);
     free(options->layout_file);
+    free(options->from_file);
+    free(options->table_file);
 }
 
 static enum base_code
@@ -322,6 +330,56 @@ enum base_code fs_options_layout(struct fs_options *options,
     return BASE_OK;
 }
 
+/* An absolute name for a file; for what is none (a short form) a copy. */
+static enum base_code
+resolve(const char *option, const char *value, char **ret, struct base_err *err)
+{
+    const bool is_file = strcmp(value, "hf") != 0 &&
+                         !ptc_preset_is_short_form(base_str_of(value));
+
+    *ret = is_file ? absolute(value) : strdup(value);
+    if (*ret == NULL) {
+        return base_fail_errno(err, errno, "--%s %s", option, value);
+    }
+    return BASE_OK;
+}
+
+enum base_code fs_options_from(struct fs_options *options,
+                               const char *from,
+                               const char *table,
+                               struct base_err *err)
+{
+    if (from != NULL) {
+        BASE_TRY(resolve("from", from, &options->from_file, err));
+    }
+    if (table != NULL) {
+        BASE_TRY(resolve("table", table, &options->table_file, err));
+    }
+    options->from = options->from_file;
+    options->table = options->table_file;
+    return BASE_OK;
+}
+
+static enum base_code add_hang(struct fs_options *options,
+                               const char *name,
+                               const char *value,
+                               struct base_err *err)
+{
+    return parse_seconds(name, value, &options->hang_s, err);
+}
+
+static enum base_code add_restarts(struct fs_options *options,
+                                   const char *name,
+                                   const char *value,
+                                   struct base_err *err)
+{
+    if (!base_parse_u64(base_str_of(value), &options->max_restarts) ||
+        options->max_restarts > MAX_RESTARTS) {
+        return bad_value(name, value, err);
+    }
+    return BASE_OK;
+}
+
 /* What every mount of ours has anyway. */
 static enum base_code add_nothing(struct fs_options *options,
                                   const char *name,
@@ -367,18 +425,24 @@ static const struct {
      add_digest},
     {"gid", "GID", "the group that everything belongs to (root's mounts)",
      add_gid},
+    {"hang", "SECONDS",
+     "restart a server that answers nothing for so long (30; 0: never)",
+     add_hang},
     {"layout", "NAME:FILE", "show the layout in a YAML file as as/NAME",
      add_layout},
     {"log", "FILE", "append messages to FILE (without -f)", add_log},
     {"mask", "FEATURE[+...]",
      "do not use a feature of the kernel: passthrough, allow_mmap, "
      "parallel_dirops, killpriv_v2, readdirplus, max_pages, async_read, "
-     "init_ext",
+     "resend, init_ext",
      add_mask},
     {"replicas", "warn|refuse",
      "what becomes of a save in which ranks wrote different bytes for the same "
      "tensor: it is told afterwards (warn), or not committed",
      add_replicas},
+    {"restarts", "N",
+     "how often within a minute a server that died is started again (5)",
+     add_restarts},
     {"save_expire", "SECONDS",
      "drop a save that was not written to for so long (3600; 0: never)",
      add_save_expire},

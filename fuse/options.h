@@ -17,7 +17,7 @@ struct fs_layout_option {
 };
 
 struct fs_options {
-    const char *from;   /* --from, borrowed from argv; may be NULL */
+    const char *from;   /* --from; may be NULL, as table */
     const char *table;  /* --table */
     const char *job;    /* --job: `source` is a store; NULL: a directory */
     const char *layout; /* --layout: of a job that has no version yet; a file's
@@ -43,6 +43,11 @@ struct fs_options {
     bool is_digesting;
     bool is_compacting;
     char *layout_file; /* owns layout */
+    char *from_file;   /* owns from */
+    char *table_file;  /* owns table */
+    /* Servers that die or hang. */
+    uint64_t hang_s;       /* without an answer: it hangs; 0: not watched */
+    uint64_t max_restarts; /* within a minute */
 };
 
 void fs_options_init(struct fs_options *options);
@@ -54,6 +59,13 @@ void fs_options_done(struct fs_options *options);
 enum base_code fs_options_add(struct fs_options *options,
                               const char *list,
                               struct base_err *err) BASE_MUST_CHECK;
+
+/* What --from and --table say of a directory; names of files become absolute.
+ * Either may be NULL. */
+enum base_code fs_options_from(struct fs_options *options,
+                               const char *from,
+                               const char *table,
+                               struct base_err *err) BASE_MUST_CHECK;
 
 /* Resolve the two paths of the command line.
  * Errors: BASE_NOT_FOUND, BASE_BAD_ARG  (no directory; one inside the other,

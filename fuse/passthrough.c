@@ -110,7 +110,6 @@ add(struct fs_backings *backings, uint64_t ino, uint32_t backing_id)
     backings->free = backings->next[slot];
     node = &backings->handover->nodes[slot];
     node->n_handles = 0;
-    node->n_writers = 0;
     node->backing_id = backing_id;
     node->ino = ino;
     chain_add(backings, slot);
@@ -146,7 +145,7 @@ static struct fs_open_node *find_or_add(struct fs *fs, uint64_t ino, int fd)
     return node;
 }
 
-uint32_t fs_backing_use(struct fs *fs, uint64_t ino, int fd, bool is_writer)
+uint32_t fs_backing_use(struct fs *fs, uint64_t ino, int fd, bool is_new)
 {
     struct fs_backings *backings = fs->backings;
     struct fs_open_node *node;
@@ -155,15 +154,14 @@ uint32_t fs_backing_use(struct fs *fs, uint64_t ino, int fd, bool is_writer)
     (void)pthread_mutex_lock(&backings->lock);
     node = find_or_add(fs, ino, fd);
     if (node != NULL) {
-        node->n_handles++;
-        node->n_writers += is_writer;
+        node->n_handles += is_new || node->n_handles == 0 ? 1 : 0;
         id = (uint32_t)node->backing_id;
     }
     (void)pthread_mutex_unlock(&backings->lock);
     return id;
 }
 
-void fs_backing_release(struct fs *fs, uint64_t ino, bool is_writer)
+void fs_backing_release(struct fs *fs, uint64_t ino)
 {
     struct fs_backings *backings = fs->backings;
     struct fs_open_node *node;
@@ -171,47 +169,12 @@ void fs_backing_release(struct fs *fs, uint64_t ino, bool is_writer)
     (void)pthread_mutex_lock(&backings->lock);
     node = find(backings, ino);
     if (node != NULL) { /* else the table was full when it was opened */
-        if (is_writer && node->n_writers > 0) {
-            node->n_writers--;
-        }
         if (node->n_handles > 0) {
             node->n_handles--;
         }
         if (node->n_handles == 0) {
             fs_backing_close(fs, (uint32_t)node->backing_id);
             drop(backings, node);
-        }
-    }
-    (void)pthread_mutex_unlock(&backings->lock);
-}
-
-uint32_t fs_backing_n_writers(struct fs *fs, uint64_t ino)
-{
-    struct fs_backings *backings = fs->backings;
-    struct fs_open_node *node;
-    uint32_t n = 0;
-
-    (void)pthread_mutex_lock(&backings->lock);
-    node = find(backings, ino);
-    if (node != NULL) {
-        n = (uint32_t)node->n_writers;
-    }
-    (void)pthread_mutex_unlock(&backings->lock);
-    return n;
-}
-
-void fs_backing_each_writer(struct fs *fs, fs_writer_fn fn, void *ctx)
-{
-    struct fs_backings *backings = fs->backings;
-    bool goes_on = true;
-    uint32_t slot;
-
-    (void)pthread_mutex_lock(&backings->lock);
-    for (slot = 0; goes_on && slot < FS_HANDOVER_NODES; slot++) {
-        struct fs_open_node *node = &backings->handover->nodes[slot];
-
-        if (node->ino != 0 && node->n_writers != 0) {
-            goes_on = fn(ctx, node->ino, (uint32_t)node->n_writers);
         }
     }
     (void)pthread_mutex_unlock(&backings->lock);

@@ -31,13 +31,8 @@ void fs_backing_close(struct fs *fs, uint32_t backing_id); /* 0 is fine */
  * when this is its first handle.  0 (also for all further handles, until none
  * is left): without passthrough; @fd -1 wants that.  Call fs_backing_release
  * once per use, at RELEASE or when the reply to the open failed.
- * @is_writer: the handle may write; the same at both. */
-uint32_t fs_backing_use(struct fs *fs, uint64_t ino, int fd, bool is_writer);
-void fs_backing_release(struct fs *fs, uint64_t ino, bool is_writer);
-/* Handles of @ino that may write: counted by the two above. */
-uint32_t fs_backing_n_writers(struct fs *fs, uint64_t ino);
-/* All such handles of the nodes that have some; stops when @fn says false. */
-typedef bool (*fs_writer_fn)(void *ctx, uint64_t ino, uint32_t n_writers);
-void fs_backing_each_writer(struct fs *fs, fs_writer_fn fn, void *ctx);
+ * @is_new: false for an open that an earlier server counted. */
+uint32_t fs_backing_use(struct fs *fs, uint64_t ino, int fd, bool is_new);
+void fs_backing_release(struct fs *fs, uint64_t ino);
 
 #endif

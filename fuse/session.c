@@ -1,6 +1,8 @@
 /* Threads: libfuse's loop runs in main's thread and makes the ones that serve.
- * One more waits for signals; it ends the thread that watches the store, tells the loop to end and wakes main until
- * the loop has ended, because main may be about to wait again. */
+ * One more waits for signals and for the holder: it answers its questions, and
+ * when the mount is to end, or the holder has died, it ends the thread that
+ * watches the store, tells the loop to end and wakes main until the loop has
+ * ended, because main may be about to wait again. */
 #define FUSE_USE_VERSION 314
 
 #include "fuse/session.h"
@@ -9,9 +11,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
@@ -20,52 +20,22 @@
 
 #include "base/file.h"
 #include "fuse/daemon.h"
+#include "fuse/handover.h"
+#include "fuse/holder.h"
+#include "fuse/mount.h"
 #include "fuse/ops.h"
 #include "fuse/readahead.h"
 
-enum { WAKE_INTERVAL_MS = 20, LOG_TEXT_BYTES = 256 };
+enum { WAKE_INTERVAL_MS = 20 };
 
 struct session {
     struct fs *fs;
     struct fuse_session *fuse;
     pthread_t main_thread;
     int signal_fd;
-    int ended_fd; /* readable once the loop has ended */
+    int ended_fd;   /* readable once the loop has ended */
+    bool is_orphan; /* the holder has died; read after the thread's end */
 };
-
-/* What libfuse said last: the reason when it fails.  Written by main's thread
- * only while mounting. */
-static char last_message[LOG_TEXT_BYTES];
-
-static void keep_message(enum fuse_log_level level,
-                         const char *fmt,
-                         va_list args) __attribute__((format(printf, 2, 0)));
-
-static void
-keep_message(enum fuse_log_level level, const char *fmt, va_list args)
-{
-    size_t n;
-
-    (void)level;
-    (void)vsnprintf(last_message, sizeof(last_message), fmt, args);
-    n = strcspn(last_message, "\n");
-    last_message[n] = '\0';
-}
-
-static void log_message(enum fuse_log_level level,
-                        const char *fmt,
-                        va_list args) __attribute__((format(printf, 2, 0)));
-
-static void
-log_message(enum fuse_log_level level, const char *fmt, va_list args)
-{
-    char text[LOG_TEXT_BYTES];
-
-    (void)vsnprintf(text, sizeof(text), fmt, args);
-    text[strcspn(text, "\n")] = '\0';
-    base_log(level <= FUSE_LOG_ERR ? BASE_ERROR : BASE_INFO, "libfuse", "text",
-             text);
-}
 
 static void ending_signals(sigset_t *set)
 {
@@ -107,17 +77,56 @@ static bool is_readable(int fd, int timeout_ms)
     return poll(&poll_fd, 1, timeout_ms) == 1;
 }
 
+/* Answer the holder.  False: it has died. */
+static bool answer_holder(const struct fs_line *line)
+{
+    struct fs_line_message message;
+    struct base_err err;
+    int fd = -1;
+    enum base_code rc;
+
+    while ((rc = fs_line_receive(line->fd, &message, &fd, &err)) == BASE_OK) {
+        if (fd >= 0) {
+            (void)close(fd);
+        }
+        if (message.kind == FS_LINE_PING) {
+            /* What is lost is asked again. */
+            (void)fs_line_send(line->fd, FS_LINE_PONG, 0, -1);
+        }
+    }
+    return rc == BASE_NOT_FOUND;
+}
+
+/* Until the mount is to end (true), or the loop has ended by itself. */
+static bool wait_for_end(struct session *session)
+{
+    struct pollfd fds[3] = {
+        {.fd = session->signal_fd, .events = POLLIN},
+        {.fd = session->ended_fd, .events = POLLIN},
+        {.fd = session->fs->line.fd, .events = POLLIN},
+    };
+
+    for (;;) {
+        if (poll(fds, 3, -1) < 0) {
+            continue; /* interrupted */
+        }
+        if (fds[1].revents != 0) {
+            return false;
+        }
+        if (fds[2].revents != 0 && !answer_holder(&session->fs->line)) {
+            session->is_orphan = true;
+        }
+        if (session->is_orphan || fds[0].revents != 0) {
+            return true;
+        }
+    }
+}
+
 static void *watch_signals(void *ctx)
 {
     struct session *session = ctx;
-    struct pollfd fds[2] = {
-        {.fd = session->signal_fd, .events = POLLIN},
-        {.fd = session->ended_fd, .events = POLLIN},
-    };
 
-    while (poll(fds, 2, -1) < 0 && errno == EINTR) {
-    }
-    if (fds[1].revents != 0) {
+    if (!wait_for_end(session)) {
         return NULL;
     }
     fs_watch_stop(session->fs->watch);
@@ -133,81 +142,50 @@ static void on_ready(void *owner)
 {
     struct fs *fs = owner;
 
-    if (!fs->is_direct) {
-        fs_readahead_raise(fs->options->mountpoint);
+    fs_daemon_leave(fs->daemon);
+    if (fs->handover->incarnation > 1) {
+        fs_events_add(fs->events, BASE_WARNING, "server restarted", ".",
+                      fs->handover->reason);
+    } else {
+        if (!fs->is_direct) {
+            fs_readahead_raise(fs->options->mountpoint);
+        }
+        base_log(BASE_INFO, "mounted", "source", fs->options->source,
+                 "mountpoint", fs->options->mountpoint);
     }
-    fs_daemon_ready(fs->daemon);
-    base_log(BASE_INFO, "mounted", "source", fs->options->source, "mountpoint",
-             fs->options->mountpoint);
+    /* Without a holder nobody is told: then the mount ends, too. */
+    (void)fs_line_send(fs->line.fd, FS_LINE_SERVING, 0, -1);
 }
 
-/* Options for the kernel and fusermount3. */
-static enum base_code mount_options(const struct fs_options *options,
-                                    char **ret,
-                                    struct base_err *err)
-{
-    BASE_AUTO_BUF text;
-    BASE_AUTO_MEM char *fsname = NULL;
-    char *escaped = NULL;
-
-    base_buf_init(&text, 1 << 20);
-    (void)base_buf_addf(
-        &text, "ro,nosuid,nodev,subtype=retile,max_read=%u%.*s%s", FS_MAX_READ,
-        (int)options->kernel.len,
-        options->kernel.ptr != NULL ? options->kernel.ptr : "",
-        options->allow_other ? ",allow_other,default_permissions" : "");
-    BASE_TRY(base_buf_check(&text, err));
-    fsname = calloc(1, strlen(options->source) + sizeof("fsname="));
-    if (fsname != NULL) {
-        (void)stpcpy(stpcpy(fsname, "fsname="), options->source);
-    }
-    if (fsname == NULL || fuse_opt_add_opt(&escaped, text.ptr) != 0 ||
-        fuse_opt_add_opt_escaped(&escaped, fsname) != 0) {
-        free(escaped);
-        return base_fail(err, BASE_NO_MEM, "cannot mount");
-    }
-    *ret = escaped;
-    return BASE_OK;
-}
-
+/* The session, on the device that the holder mounted. */
 static enum base_code session_new(struct session *session, struct base_err *err)
 {
-    BASE_AUTO_MEM char *options = NULL;
-    char program[] = "retile-fuse";
-    char dash_o[] = "-o";
-    char *argv[] = {program, dash_o, NULL, NULL};
-    struct fuse_args args = FUSE_ARGS_INIT(3, argv);
     struct fs *fs = session->fs;
+    BASE_AUTO_FD device = -1;
 
-    BASE_TRY(mount_options(fs->options, &options, err));
-    argv[2] = options;
     fs->channel = fs_channel_create(fs, fs->options->masked, on_ready);
     if (fs->channel == NULL) {
         return base_fail(err, BASE_NO_MEM, "cannot mount");
     }
-    fuse_set_log_func(keep_message);
-    session->fuse = fuse_session_new(
-        &args, fs_ops(), sizeof(struct fuse_lowlevel_ops), fs->channel);
-    fuse_opt_free_args(&args);
-    if (session->fuse == NULL) {
-        return base_fail(err, BASE_IO, "cannot make a FUSE session: %s",
-                         last_message);
-    }
+    fs_channel_keep_init(fs->channel, &fs->handover->init);
+    BASE_TRY(fs_mount_session(fs->options, fs_ops(), fs->channel,
+                              &session->fuse, err));
+    BASE_TRY(fs_line_get_device(&fs->line, &device, err));
+    fs_mount_log();
+    BASE_TRY(fs_channel_attach(fs->channel, session->fuse, device, err));
+    (void)base_steal_fd(&device); /* the session's */
     return BASE_OK;
 }
 
-static enum base_code session_mount(struct session *session,
+/* A server that is not the first one goes on where the last one was. */
+static enum base_code session_begin(struct session *session,
                                     struct base_err *err)
 {
-    const char *mountpoint = session->fs->options->mountpoint;
+    struct fs *fs = session->fs;
 
-    if (fuse_session_mount(session->fuse, mountpoint) != 0) {
-        return base_fail(err, BASE_IO, "cannot mount on %s%s%s", mountpoint,
-                         last_message[0] != '\0' ? ": " : "", last_message);
-    }
-    fuse_set_log_func(log_message);
-    return fs_channel_attach(session->fs->channel, session->fuse,
-                             fuse_session_fd(session->fuse), err);
+    return fs->handover->incarnation > 1
+               ? fs_channel_resume(fs->channel, session->fuse, err)
+               : BASE_OK;
 }
 
 static enum base_code loop(struct session *session, struct base_err *err)
@@ -282,8 +260,10 @@ static void session_done(struct session *session)
     fs_watch_free(session->fs->watch);
     session->fs->watch = NULL;
     if (session->fuse != NULL) {
-        fuse_session_unmount(session->fuse); /* no-op when not mounted */
-        fuse_session_destroy(session->fuse);
+        fuse_session_destroy(session->fuse); /* closes the device */
+    }
+    if (session->is_orphan) {
+        fs_holder_unmount(session->fs->options->mountpoint);
     }
     if (session->signal_fd >= 0) {
         (void)close(session->signal_fd);
@@ -306,7 +286,7 @@ enum base_code fs_session_run(struct fs *fs, struct base_err *err)
         return base_fail_errno(err, errno, "cannot watch for signals");
     }
     BASE_TRY(session_new(&session, err));
-    BASE_TRY(session_mount(&session, err));
     BASE_TRY(watch_store(&session, err));
+    BASE_TRY(session_begin(&session, err));
     return serve(&session, err);
 }

@@ -1,4 +1,5 @@
-/* The session: mount, serve until unmounted or told to stop, unmount. */
+/* The session: serve what the holder mounted until it is unmounted or we are
+ * told to stop. */
 #ifndef FUSE_SESSION_H
 #define FUSE_SESSION_H
 
@@ -8,10 +9,10 @@
  * Before any thread is made. */
 enum base_code fs_session_signals(struct base_err *err) BASE_MUST_CHECK;
 
-/* Mount @fs and serve it in several threads.  Returns after `fusermount3 -u`,
- * or after SIGTERM, SIGINT or SIGHUP, when it is no longer mounted; requests
- * that were being served are answered first.
- * Errors: BASE_IO, BASE_DENIED  it cannot be mounted */
+/* Serve @fs in several threads.  Returns after `fusermount3 -u`, or after
+ * SIGTERM, SIGINT or SIGHUP; requests that were being served are answered
+ * first.  The holder unmounts; if it has died, this does.
+ * Errors: BASE_IO  it could not be mounted, the kernel hung up */
 enum base_code fs_session_run(struct fs *fs,
                               struct base_err *err) BASE_MUST_CHECK;
 

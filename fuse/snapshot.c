@@ -2,9 +2,10 @@
 
 #include <stdlib.h>
 
-void fs_snapshots_init(struct fs_snapshots *snapshots)
+void fs_snapshots_init(struct fs_snapshots *snapshots, unsigned incarnation)
 {
     snapshots->first = NULL;
+    snapshots->last_id = (uint64_t)incarnation << 32;
     (void)pthread_mutex_init(&snapshots->lock, NULL); /* never fails here */
 }
 
@@ -35,11 +36,26 @@ struct fs_snapshot *fs_snapshot_add(struct fs_snapshots *snapshots,
     }
     base_buf_init(&snapshot->text, max_bytes);
     (void)pthread_mutex_lock(&snapshots->lock);
+    snapshot->id = ++snapshots->last_id;
     snapshot->next = snapshots->first;
     if (snapshot->next != NULL) {
         snapshot->next->prev = snapshot;
     }
     snapshots->first = snapshot;
+    (void)pthread_mutex_unlock(&snapshots->lock);
+    return snapshot;
+}
+
+struct fs_snapshot *fs_snapshot_find(struct fs_snapshots *snapshots,
+                                     uint64_t id)
+{
+    struct fs_snapshot *snapshot;
+
+    (void)pthread_mutex_lock(&snapshots->lock);
+    snapshot = snapshots->first;
+    while (snapshot != NULL && snapshot->id != id) {
+        snapshot = snapshot->next;
+    }
     (void)pthread_mutex_unlock(&snapshots->lock);
     return snapshot;
 }

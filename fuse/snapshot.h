@@ -5,10 +5,12 @@
 #define FUSE_SNAPSHOT_H
 
 #include <pthread.h>
+#include <stdint.h>
 
 #include "base/str.h"
 
 struct fs_snapshot {
+    uint64_t id;
     struct base_buf text; /* immutable once the handle is open */
     struct fs_snapshot *prev;
     struct fs_snapshot *next;
@@ -16,16 +18,23 @@ struct fs_snapshot {
 
 struct fs_snapshots {
     pthread_mutex_t lock;
-    struct fs_snapshot *first; /* guarded by lock */
+    /* Guarded by lock. */
+    struct fs_snapshot *first;
+    uint64_t last_id;
 };
 
-void fs_snapshots_init(struct fs_snapshots *snapshots);
+/* @incarnation: of the server; its ids are those of no other one. */
+void fs_snapshots_init(struct fs_snapshots *snapshots, unsigned incarnation);
 /* Frees those that are left.  A zeroed object is fine. */
 void fs_snapshots_done(struct fs_snapshots *snapshots);
 
 /* An empty text of at most @max_bytes; NULL: no memory. */
 struct fs_snapshot *fs_snapshot_add(struct fs_snapshots *snapshots,
                                     size_t max_bytes);
+/* The one with that id, valid until it is removed; NULL: there is none, since it
+ * was an earlier server's. */
+struct fs_snapshot *fs_snapshot_find(struct fs_snapshots *snapshots,
+                                     uint64_t id);
 /* NULL is fine. */
 void fs_snapshot_remove(struct fs_snapshots *snapshots,
                         struct fs_snapshot *snapshot);

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "fuse/handover.h"
+
 static const char *form_text(enum store_form form)
 {
     switch (form) {
@@ -146,11 +148,13 @@ static void add_stats(struct fs *fs, struct base_buf *buf)
         ",\n  \"reads\": %" PRIu64 ",\n  \"failed_reads\": %" PRIu64
         ",\n  \"bytes_served\": %" PRIu64
         ",\n  \"view_bytes\": %zu,\n  \"unused_view_bytes\": %zu"
-        ",\n  \"threads\": %u,\n  \"pid\": %ld\n}\n",
+        ",\n  \"threads\": %u,\n  \"server\": %ld,\n  \"restarts\": %u"
+        ",\n  \"pid\": %ld\n}\n",
         (uint64_t)fs->stats.n_open, (uint64_t)fs->stats.n_opens,
         (uint64_t)fs->stats.n_reads, (uint64_t)fs->stats.n_failed_reads,
         (uint64_t)fs->stats.n_bytes, n_bytes, n_unused_bytes,
-        fs->options->n_threads, (long)getpid());
+        fs->options->n_threads, (long)getpid(), fs->handover->incarnation - 1,
+        (long)getppid());
 }
 
 enum base_code

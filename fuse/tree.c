@@ -219,8 +219,10 @@ enum base_code fs_tree_node(struct fs_versions *versions,
     const uint64_t number = ino >> FS_VERSION_SHIFT;
     const uint64_t index = ino & ((UINT64_C(1) << FS_VERSION_SHIFT) - 1);
     const uint32_t slot = (uint32_t)(index >> FS_SLOT_SHIFT);
-    const uint32_t idx = (uint32_t)(index & ((UINT32_C(1) << FS_SLOT_SHIFT) - 1));
+    const uint32_t idx =
+        (uint32_t)(index & ((UINT32_C(1) << FS_SLOT_SHIFT) - 1));
     struct fs_version *version;
+    enum base_code rc = BASE_OK;
 
     if (ino == FS_ROOT_INO && fs_versions_root(versions) != NULL) {
         *ret = fs_version_node(fs_versions_root(versions), FS_SLOT_OWN, 0);
@@ -237,13 +239,18 @@ enum base_code fs_tree_node(struct fs_versions *versions,
         return BASE_OK;
     }
     version = fs_versions_hold(versions, number);
-    if (version != NULL && slot != FS_SLOT_MOUNT && slot < FS_N_SLOTS &&
-        has_node(version, slot, idx)) {
+    if (version != NULL && idx > 0) {
+        /* Known from an earlier server, it may have to be made again. */
+        rc = fs_version_prepare(version, slot, err);
+    }
+    if (rc == BASE_OK && version != NULL && slot != FS_SLOT_MOUNT &&
+        slot < FS_N_SLOTS && has_node(version, slot, idx)) {
         *ret = fs_version_node(version, slot, idx);
         ret->holder = versions;
         return BASE_OK;
     }
     fs_versions_let_go(versions, version, 1);
+    BASE_TRY(rc);
     return base_fail(err, BASE_NOT_FOUND, "no node %llx",
                      (unsigned long long)ino);
 }

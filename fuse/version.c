@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "fuse/handover.h"
 #include "ptc/preset.h"
 
 static void unlock(pthread_mutex_t **lock)
@@ -152,6 +153,29 @@ struct base_str fs_as_name(const struct fs_subtree *subtree)
     return base_str_of(subtree->name + strlen("as/"));
 }
 
+_Static_assert(FS_HANDOVER_LAYOUTS == FS_AS_MAX, "as many as can be shown");
+
+/* The next server is to show it in the same slot.  Lock held; before anybody
+ * is told of it. */
+static void keep_as(struct fs_version *version,
+                    uint32_t slot,
+                    const struct fs_subtree *subtree)
+{
+    const uint32_t idx = slot - FS_SLOT_AS;
+    const struct base_str name = fs_as_name(subtree);
+    struct fs_kept_layout *layout;
+
+    if (version->kept == NULL || idx != version->kept->n_layouts ||
+        name.len >= sizeof(layout->name)) {
+        return;
+    }
+    layout = &version->kept->layouts[idx];
+    memcpy(layout->name, name.ptr, name.len);
+    layout->name[name.len] = '\0';
+    layout->layout = subtree->layout;
+    version->kept->n_layouts = idx + 1;
+}
+
 static uint32_t find_as(struct fs_version *version, struct base_str name)
 {
     uint32_t slot;
@@ -196,6 +220,7 @@ static enum base_code make_as(struct fs_version *version,
     BASE_TRY(fs_subtree_create(version->source, path, &spec,
                                is_hf ? STORE_TREE_HF : STORE_TREE_RANKS,
                                &subtree, err));
+    keep_as(version, slot, subtree);
     version->slots[slot] = subtree;
     return BASE_OK;
 }
@@ -245,6 +270,41 @@ enum base_code fs_version_find_as(struct fs_version *version,
         }
     }
     *ret_slot = slot;
+    return BASE_OK;
+}
+
+/* What was in the next slot is made again, and must be the same. */
+static enum base_code restore_as(struct fs_version *version,
+                                 uint32_t slot,
+                                 const struct fs_kept_layout *layout,
+                                 struct base_err *err)
+{
+    const struct base_str name = base_str_of(layout->name);
+    uint32_t found;
+
+    BASE_TRY(fs_version_find_as(version, name, &found, err));
+    if (found != slot ||
+        !base_digest_eq(version->slots[slot]->layout, layout->layout)) {
+        return base_fail(err, BASE_CHANGED, "as/%s is not what it was",
+                         layout->name);
+    }
+    return BASE_OK;
+}
+
+enum base_code fs_version_set_kept(struct fs_version *version,
+                                   struct fs_kept_version *kept,
+                                   struct base_err *err)
+{
+    uint32_t n = kept != NULL ? (uint32_t)kept->n_layouts : 0;
+    uint32_t i;
+
+    for (i = 0; i < n && i < FS_AS_MAX; i++) {
+        BASE_TRY(restore_as(version, FS_SLOT_AS + i, &kept->layouts[i], err));
+    }
+    version->kept = kept;
+    for (; is_made(version, FS_SLOT_AS + i); i++) {
+        keep_as(version, FS_SLOT_AS + i, version->slots[FS_SLOT_AS + i]);
+    }
     return BASE_OK;
 }
 

@@ -26,20 +26,25 @@ enum fs_slot {
     FS_SLOT_SAVED = FS_N_SLOTS, /* of no version: see fuse/saves.h */
 };
 
+struct fs_kept_version;
+
 struct fs_version {
     uint64_t number;
     bool is_at_root; /* shown at the mount's root, else as versions/NUMBER */
     struct store_source *source;
     struct store_maps *maps;
-    struct timespec time;       /* everybody's mtime */
-    uint64_t step;              /* of the training job; UINT64_MAX: not known */
-    pthread_mutex_t lock;       /* held while a subtree is made */
-    struct store_target *whole; /* of hf/ and npy/; guarded by lock */
+    struct timespec time; /* everybody's mtime */
+    uint64_t step;        /* of the training job; UINT64_MAX: not known */
+    pthread_mutex_t lock; /* held while a subtree is made */
+    struct fs_kept_version *kept; /* in the handover; NULL: it had no room */
+    struct store_target *whole;   /* of hf/ and npy/; guarded by lock */
     /* Set once, under the lock; immutable from then on. */
     _Atomic(struct fs_subtree *) slots[FS_N_SLOTS];
     /* Of fuse/versions.c, guarded by its lock. */
     uint64_t n_holds;
-    uint64_t n_handles;
+    uint64_t n_lookups;   /* of nodes, by the kernel; a hold each */
+    uint64_t n_handles;   /* a hold each */
+    uint64_t line_id;     /* of its lock, kept by the holder */
     uint64_t n_uses;      /* requests so far, and when it was last visited */
     uint64_t n_uses_seen; /* by fs_versions_idle */
     struct fs_version *next;
@@ -73,6 +78,13 @@ enum base_code fs_version_find_as(struct fs_version *version,
                                   struct base_str name,
                                   uint32_t *ret_slot,
                                   struct base_err *err) BASE_MUST_CHECK;
+/* Be @kept, which is @version's own; what layouts an earlier server showed below
+ * as/ are shown in the same slots.
+ * Errors: BASE_CHANGED  one of them is not what it was (-o layout) */
+enum base_code fs_version_set_kept(struct fs_version *version,
+                                   struct fs_kept_version *kept,
+                                   struct base_err *err) BASE_MUST_CHECK;
+
 /* A subtree's name within as/. */
 struct base_str fs_as_name(const struct fs_subtree *subtree);
 

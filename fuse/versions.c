@@ -3,8 +3,12 @@
 #include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/file.h"
+#include "base/num.h"
+#include "fuse/handover.h"
+#include "fuse/line.h"
 #include "fuse/versions_impl.h"
 #include "store/change.h"
 
@@ -17,11 +21,18 @@ static void drop_views(void *ctx, const struct fs_subtree *subtree)
     fs_views_drop(ctx, subtree);
 }
 
-static void version_close(struct fs_versions *versions,
-                          struct fs_version *version)
+static void version_free(struct fs_versions *versions,
+                         struct fs_version *version)
 {
     fs_version_each(version, drop_views, versions->views);
     fs_version_free(version);
+}
+
+static void version_close(struct fs_versions *versions,
+                          struct fs_version *version)
+{
+    fs_line_drop(versions->line, version->line_id);
+    version_free(versions, version);
 }
 
 void fs_versions_free(struct fs_versions *versions)
@@ -33,7 +44,7 @@ void fs_versions_free(struct fs_versions *versions)
     }
     while ((version = versions->first) != NULL) {
         versions->first = version->next;
-        version_close(versions, version);
+        version_free(versions, version); /* the next server wants it */
     }
     store_root_free(versions->root);
     (void)pthread_mutex_destroy(&versions->lock);
@@ -56,6 +67,7 @@ take_holds(struct fs_versions *versions, struct fs_version *version, uint64_t n)
         at = &(*at)->next;
     }
     *at = version->next;
+    fs_handover_drop_version(version->kept);
     return true;
 }
 
@@ -106,6 +118,43 @@ struct fs_version *fs_versions_hold(struct fs_versions *versions,
     return version;
 }
 
+static void count(atomic_uint_fast64_t *kept, uint64_t *count, uint64_t n)
+{
+    *count += n;
+    if (kept != NULL) {
+        *kept = *count;
+    }
+}
+
+void fs_versions_remember(struct fs_versions *versions,
+                          struct fs_version *version,
+                          uint64_t n)
+{
+    if (version == NULL) {
+        return;
+    }
+    (void)pthread_mutex_lock(&versions->lock);
+    version->n_holds += n;
+    count(version->kept != NULL ? &version->kept->n_lookups : NULL,
+          &version->n_lookups, n);
+    (void)pthread_mutex_unlock(&versions->lock);
+}
+
+void fs_versions_forget(struct fs_versions *versions,
+                        struct fs_version *version,
+                        uint64_t n)
+{
+    if (version == NULL) {
+        return;
+    }
+    (void)pthread_mutex_lock(&versions->lock);
+    n = base_min_u64(n, version->n_lookups);
+    count(version->kept != NULL ? &version->kept->n_lookups : NULL,
+          &version->n_lookups, 0 - n);
+    (void)pthread_mutex_unlock(&versions->lock);
+    fs_versions_let_go(versions, version, n);
+}
+
 void fs_versions_handle_open(struct fs_versions *versions,
                              struct fs_version *version)
 {
@@ -114,21 +163,25 @@ void fs_versions_handle_open(struct fs_versions *versions,
     }
     (void)pthread_mutex_lock(&versions->lock);
     version->n_holds++;
-    version->n_handles++;
+    count(version->kept != NULL ? &version->kept->n_handles : NULL,
+          &version->n_handles, 1);
     (void)pthread_mutex_unlock(&versions->lock);
 }
 
 void fs_versions_handle_close(struct fs_versions *versions,
                               struct fs_version *version)
 {
+    uint64_t n;
+
     if (version == NULL) {
         return;
     }
     (void)pthread_mutex_lock(&versions->lock);
-    assert(version->n_handles > 0);
-    version->n_handles--;
+    n = base_min_u64(1, version->n_handles); /* 0: it was not handed over */
+    count(version->kept != NULL ? &version->kept->n_handles : NULL,
+          &version->n_handles, 0 - n);
     (void)pthread_mutex_unlock(&versions->lock);
-    fs_versions_let_go(versions, version, 1);
+    fs_versions_let_go(versions, version, n);
 }
 
 /* Opening. */
@@ -163,6 +216,63 @@ static enum base_code add_layouts(struct fs_versions *versions,
     return BASE_OK;
 }
 
+/* Find, or begin, what is handed over of @version.  Lock held, so that no other
+ * thread takes the same room. */
+static enum base_code set_kept(struct fs_versions *versions,
+                               struct fs_version *version,
+                               struct base_err *err)
+{
+    struct fs_kept_version *kept;
+
+    (void)pthread_mutex_lock(&versions->lock);
+    kept = fs_handover_version(versions->handover, version->number);
+    (void)pthread_mutex_unlock(&versions->lock);
+    return fs_version_set_kept(version, kept, err);
+}
+
+/* What the source's files were when they were opened, in one number. */
+static uint64_t source_digest(const struct store_source *source)
+{
+    const uint32_t n = store_source_n_blobs(source);
+    struct base_digest digest = {{0}};
+    uint64_t number;
+    uint32_t i;
+
+    for (i = 0; i < n; i++) {
+        const struct stat *stat = &store_source_blob(source, i)->stat;
+        const struct {
+            struct base_digest before;
+            int64_t fields[6];
+        } step = {
+            digest,
+            {(int64_t)stat->st_dev, (int64_t)stat->st_ino, stat->st_size,
+             stat->st_mtim.tv_sec, stat->st_mtim.tv_nsec, i},
+        };
+
+        digest = base_digest_of(&step, sizeof(step));
+    }
+    memcpy(&number, digest.bytes, sizeof(number));
+    return number | 1; /* never 0 */
+}
+
+/* What an earlier server began to show must be what is there now: its handles
+ * live on. */
+static enum base_code check_source(struct fs_versions *versions,
+                                   uint64_t digest,
+                                   struct base_err *err)
+{
+    uint_fast64_t before = 0;
+
+    if (!atomic_compare_exchange_strong(&versions->handover->source, &before,
+                                        digest) &&
+        before != digest) {
+        return base_fail(err, BASE_CHANGED,
+                         "%s has changed since it was mounted",
+                         versions->options->source);
+    }
+    return BASE_OK;
+}
+
 static enum base_code open_directory(struct fs_versions *versions,
                                      struct base_err *err)
 {
@@ -178,6 +288,8 @@ static enum base_code open_directory(struct fs_versions *versions,
     BASE_TRY(fs_version_create(1, &source, &version, err));
     version->is_at_root = true;
     BASE_TRY(add_layouts(versions, version, true, err));
+    BASE_TRY(check_source(versions, source_digest(version->source), err));
+    BASE_TRY(set_kept(versions, version, err));
     version->n_holds = 1;
     versions->at_root = version;
     versions->first = base_steal(&version);
@@ -195,6 +307,7 @@ static enum base_code open_published(struct fs_versions *versions,
     const struct ptc_manifest_head *head;
     int64_t created_ns;
     uint64_t step;
+    int lock_fd; /* the source's, once that has the version */
 
     BASE_TRY(store_version_open(versions->root, versions->options->job, number,
                                 &stored, err));
@@ -208,8 +321,10 @@ static enum base_code open_published(struct fs_versions *versions,
                          "%" PRIu64,
                          number, FS_MAX_VERSION);
     }
+    lock_fd = store_version_lock_fd(stored);
     BASE_TRY(store_source_open_version(versions->root, &stored, &source, err));
     BASE_TRY(fs_version_create(number, &source, ret, err));
+    (*ret)->line_id = fs_line_keep(versions->line, lock_fd);
     (*ret)->step = step;
     (*ret)->time =
         (struct timespec){created_ns / NS_PER_S, created_ns % NS_PER_S};
@@ -258,6 +373,7 @@ static enum base_code open_new(struct fs_versions *versions,
 
     BASE_TRY(open_published(versions, number, &version, err));
     BASE_TRY(add_layouts(versions, version, is_start, err));
+    BASE_TRY(set_kept(versions, version, err));
     *ret = version;
     add_open(versions, base_steal(&version));
     fs_versions_follow(versions);
@@ -287,21 +403,62 @@ enum base_code fs_versions_open(struct fs_versions *versions,
     return rc;
 }
 
+/* What the kernel knew of a version when an earlier server died. */
+static enum base_code restore(struct fs_versions *versions,
+                              struct fs_kept_version *kept,
+                              struct base_err *err)
+{
+    const uint64_t n_lookups = kept->n_lookups;
+    const uint64_t n_handles = kept->n_handles;
+    struct fs_version *version;
+
+    if (n_lookups == 0 && n_handles == 0) {
+        fs_handover_drop_version(kept);
+        return BASE_OK;
+    }
+    BASE_TRY(open_new(versions, kept->number, false, &version, err));
+    (void)pthread_mutex_lock(&versions->lock);
+    version->n_lookups = n_lookups;
+    version->n_handles = n_handles;
+    version->n_holds += n_lookups + n_handles;
+    (void)pthread_mutex_unlock(&versions->lock);
+    fs_versions_let_go(versions, version, 1);
+    return BASE_OK;
+}
+
+static enum base_code restore_all(struct fs_versions *versions,
+                                  struct base_err *err)
+{
+    uint32_t i;
+
+    for (i = 0; i < FS_HANDOVER_VERSIONS; i++) {
+        struct fs_kept_version *kept = &versions->handover->versions[i];
+
+        if (kept->number != 0) {
+            BASE_TRY(restore(versions, kept, err));
+        }
+    }
+    return BASE_OK;
+}
+
 /* A job that has no version yet is not known to the store at all. */
 static enum base_code open_store(struct fs_versions *versions,
                                  struct base_err *err)
 {
+    const bool is_start = versions->handover->incarnation <= 1;
     struct fs_version *current;
     uint64_t number;
     enum base_code rc;
 
     BASE_TRY(store_root_open(versions->options->source, &versions->root, err));
+    BASE_TRY(restore_all(versions, err));
     rc = fs_versions_current(versions, &number, err);
     if (rc == BASE_NOT_FOUND) {
         return BASE_OK;
     }
     BASE_TRY(rc);
-    BASE_TRY(open_new(versions, 0, true, &current, err));
+    BASE_TRY(is_start ? open_new(versions, 0, true, &current, err)
+                      : fs_versions_open(versions, number, &current, err));
     fs_versions_let_go(versions, current, 1); /* it is kept */
     return BASE_OK;
 }
@@ -309,6 +466,8 @@ static enum base_code open_store(struct fs_versions *versions,
 enum base_code fs_versions_create(const struct fs_options *options,
                                   struct fs_views *views,
                                   struct fs_events *events,
+                                  struct fs_handover *handover,
+                                  const struct fs_line *line,
                                   struct fs_versions **ret,
                                   struct base_err *err)
 {
@@ -320,6 +479,8 @@ enum base_code fs_versions_create(const struct fs_options *options,
     versions->options = options;
     versions->views = views;
     versions->events = events;
+    versions->handover = handover;
+    versions->line = line;
     (void)pthread_mutex_init(&versions->lock, NULL); /* never fail here */
     (void)pthread_mutex_init(&versions->opening_lock, NULL);
     BASE_TRY(options->job != NULL ? open_store(versions, err)

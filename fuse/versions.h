@@ -30,16 +30,21 @@
 
 #define FS_MAX_VERSION ((UINT64_C(1) << 23) - 1) /* fits a node's number */
 
+struct fs_handover;
+struct fs_line;
 struct fs_versions;
 void fs_versions_free(struct fs_versions *versions); /* whoever holds them */
 BASE_AUTO_DEFINE(fs_versions);
 
-/* Borrows all three.  Opens the directory, or the current version of the job, if
+/* Borrows all.  What an earlier server left in @handover is opened as it was.
+ *  Opens the directory, or the current version of the job, if
  * it has one; their layouts (-o layout) must fit.
  * Errors: those of store_source_open_dir, of the store, of the layouts */
 enum base_code fs_versions_create(const struct fs_options *options,
                                   struct fs_views *views,
                                   struct fs_events *events,
+                                  struct fs_handover *handover,
+                                  const struct fs_line *line,
                                   struct fs_versions **ret,
                                   struct base_err *err) BASE_MUST_CHECK;
 
@@ -64,7 +69,17 @@ void fs_versions_let_go(struct fs_versions *versions,
                         struct fs_version *version,
                         uint64_t n);
 
-/* A handle of @version was opened, or closed: a hold that is counted. */
+/* The kernel knows @n more nodes of @version, or no longer: holds that the next
+ * server has, too. */
+void fs_versions_remember(struct fs_versions *versions,
+                          struct fs_version *version,
+                          uint64_t n);
+void fs_versions_forget(struct fs_versions *versions,
+                        struct fs_version *version,
+                        uint64_t n);
+
+/* A handle of @version was opened, or closed: a hold that is counted, and that
+ * the next server has, too. */
 void fs_versions_handle_open(struct fs_versions *versions,
                              struct fs_version *version);
 void fs_versions_handle_close(struct fs_versions *versions,

@@ -8,6 +8,8 @@ struct fs_versions {
     const struct fs_options *options;
     struct fs_views *views;
     struct fs_events *events;
+    struct fs_handover *handover;
+    const struct fs_line *line;
     struct store_root *root;      /* NULL: a directory */
     struct fs_version *at_root;   /* NULL: a store; holds it */
     pthread_mutex_t opening_lock; /* taken before the other */

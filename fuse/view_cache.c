@@ -223,9 +223,8 @@ void fs_views_release(struct fs_views *views, const struct fs_node *node)
     struct fs_file *file = file_of(node);
 
     (void)pthread_mutex_lock(&views->lock);
-    assert(file->n_users > 0);
-    file->n_users--;
-    if (file->n_users == 0) {
+    if (file->n_users > 0 && --file->n_users == 0) { /* else it was used
+                                            by an earlier server's handle */
         unused_add(views, file);
         unused_trim(views);
     }

@@ -94,6 +94,8 @@ enum base_code store_version_open(const struct store_root *root,
 const struct ptc_manifest *
 store_version_manifest(const struct store_version *v);
 const struct ptc_table *store_version_table(const struct store_version *v);
+/* Its lock's descriptor, borrowed: who has a copy of it holds the version. */
+int store_version_lock_fd(const struct store_version *v);
 const char *store_version_label(const struct store_version *v); /* "JOB@7" */
 
 /* Has its manifest been replaced since it was opened?  What is open stays as

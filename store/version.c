@@ -80,6 +80,11 @@ const struct ptc_table *store_version_table(const struct store_version *v)
     return v->table;
 }
 
+int store_version_lock_fd(const struct store_version *v)
+{
+    return v->lock_fd;
+}
+
 const char *store_version_label(const struct store_version *v)
 {
     return v->label;

@@ -94,8 +94,10 @@ is "-f ends with exit code" 0 "$rc"
 
 fresh
 hold
-kill -KILL "$server"
-ok "kill -9" gone "$server"
+worker=$(status server)
+kill -KILL "$server" "$worker"
+ok "kill -9 of both processes" gone "$server"
+ok "which ends them" gone "$worker"
 ask
 is "the reader gets" ENOTCONN "$answer"
 text=$(ls "$mnt" 2>&1) || true
@@ -118,9 +120,18 @@ is "both are events" "open read" "$(sed -n \
     tr '\n' ' ' | sed 's/ $//')"
 stop
 RETILE_FAULT=mount.read=crash@9 "$fuse" "$src" "$mnt"
+cat "$mnt"/hf/*.safetensors "$mnt"/npy/* >"$work/read"
+ok "a crash while reading is no error" \
+    cmp "$work/read" <(cat "$mnt"/hf/*.safetensors "$mnt"/npy/*)
+is "another server answered" 1 "$(status restarts)"
+server=$(status pid)
+stop
+RETILE_FAULT=mount.read=crash@9 start -o restarts=0,log="$work/log"
 text=$(cat "$mnt"/hf/*.safetensors "$mnt"/npy/* 2>&1 >/dev/null) || true
-ok "a crash while reading is an error" \
+ok "where none may follow it is an error" \
     grep -q 'not connected\|abort' <<<"$text"
-ok "and unmounts" fusermount3 -u "$mnt"
+ok "and the holder ends" gone "$server"
+ok "having unmounted" eval '! is_mounted'
+ok "and said why" grep -q 'restarts' "$work/log"
 
 is "nothing is mounted at the end" "" "$(our_devices)"
