@@ -126,11 +126,17 @@ adopt(struct commit *commit, uint32_t idx, struct base_err *err)
     BASE_AUTO_MEM char *path =
         base_path("%s/%s", store_staging_name(commit->staging), blob.label);
     struct ptc_blob_name name;
+    enum base_code code;
 
     if (path == NULL) {
         return no_mem(err);
     }
-    BASE_TRY(store_change_adopt(commit->change, path, &name, &blob.fd, err));
+    code = store_change_adopt(commit->change, path, &name, &blob.fd, err);
+    if (code == BASE_NOT_FOUND) {
+        return base_fail(err, BASE_CHANGED, "%s: went away meanwhile",
+                         blob.label);
+    }
+    BASE_TRY(code);
     BASE_TRY(store_blob_check(&blob, err)); /* the same file, as it was */
     commit->as[idx] = (uint32_t)commit->draft.blobs.n;
     return store_draft_add_blob(&commit->draft, &name, blob.n_bytes, err);

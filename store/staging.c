@@ -145,13 +145,32 @@ static enum base_code take_lock(const struct store_root *root,
     return code;
 }
 
+/* No staging at all, or without a lock that anybody could hold. */
+static bool is_odd(const struct store_root *root, const char *path)
+{
+    BASE_AUTO_MEM char *lock = base_path("%s/" LOCK_NAME, path);
+    struct stat st;
+
+    if (fstatat(store_root_fd(root), path, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+        !S_ISDIR(st.st_mode)) {
+        return true;
+    }
+    return lock != NULL &&
+           fstatat(store_root_fd(root), lock, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+           !S_ISREG(st.st_mode);
+}
+
 enum base_code store_staging_clear(const struct store_root *root,
                                    const char *path,
                                    struct base_err *err)
 {
     BASE_AUTO_FD fd = -1;
-    enum base_code code = take_lock(root, path, 0, &fd, err);
+    enum base_code code;
 
+    if (is_odd(root, path)) {
+        return base_dir_remove(store_root_fd(root), path, err);
+    }
+    code = take_lock(root, path, 0, &fd, err);
     if (code == BASE_EXISTS || code == BASE_CHANGED ||
         code == BASE_NOT_FOUND) { /* a mount's, or gone by itself */
         return BASE_OK;

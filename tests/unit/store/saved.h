@@ -33,6 +33,8 @@ struct saved {
     struct ptc_layout *layout;
     struct base_buf told; /* lines: "! " or "- ", text */
     uint64_t n_refusals;
+    const char *spec;   /* of saves without a parent */
+    void (*hook)(void); /* called at each line, perhaps */
 };
 
 /* Setup and teardown of a test whose state is a struct saved. */
@@ -85,6 +87,18 @@ void saved_must_equal(const struct saved *saved, uint64_t number);
 void saved_must_be_sound(const struct saved *saved);
 /* Names, modes, sizes and bytes of all that lies below @path, as text; given. */
 char *saved_picture(const char *path);
+/* What a job's or a rank's object has (PTC_NONE), as text; given; NULL: it is
+ * not there. */
+char *saved_object(const struct saved *saved,
+                   uint64_t number,
+                   const char *name,
+                   uint32_t rank);
+/* store_save_finish with a root of its own. */
+enum base_code saved_finish(struct saved *saved,
+                            uint64_t step,
+                            enum store_replicas replicas,
+                            uint64_t number,
+                            struct base_err *err);
 uint64_t saved_n_versions(const struct saved *saved);
 
 #endif
