@@ -5,8 +5,10 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "base/fault.h"
 #include "base/io.h"
@@ -190,6 +192,42 @@ static void test_a_replaced_manifest_stays_while_it_is_read(void **state)
     assert_false(small_store_has(store, "jobs/train/versions/1/manifest.1"));
     assert_true(small_store_has(store, "jobs/train/versions/1/manifest"));
     assert_clean(store->root);
+}
+
+/* A sweep has the manifest that a reader has opened and not locked yet. */
+static void test_a_reader_that_comes_late_opens_the_new_manifest(void **state)
+{
+    const struct timespec pause = {.tv_nsec = 100000000};
+    struct small_store *store = *state;
+    struct small_blobs blobs = small_store_blobs(store, 1);
+    BASE_AUTO_FD fd = -1;
+    int status = 0;
+    pid_t child;
+    struct base_err err;
+
+    small_store_publish(store, "new", 1, &blobs);
+    store->is_undigested = true;
+    small_store_publish(store, "train", 1, &blobs);
+    assert_ok(base_io_open(store_root_fd(store->root),
+                           "jobs/train/versions/1/manifest", O_RDONLY, 0, "m",
+                           &fd, &err),
+              &err);
+    assert_int_equal(flock(fd, LOCK_EX), 0);
+    child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        (void)close(fd);
+        _exit(undigested(store->root, "train", 1) == 0 ? 0 : 1);
+    }
+    (void)nanosleep(&pause, NULL); /* it waits now, or comes later */
+    assert_int_equal(
+        renameat(store_root_fd(store->root), "jobs/new/versions/1/manifest",
+                 store_root_fd(store->root), "jobs/train/versions/1/manifest"),
+        0);
+    assert_int_equal(flock(fd, LOCK_UN), 0);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
 }
 
 static void test_release_takes_all_manifests_of_a_version(void **state)
@@ -663,6 +701,7 @@ int main(void)
         small_store_test(test_what_is_undigested_is_digested),
         small_store_test(test_interrupted_digesting_changes_nothing),
         small_store_test(test_a_replaced_manifest_stays_while_it_is_read),
+        small_store_test(test_a_reader_that_comes_late_opens_the_new_manifest),
         small_store_test(test_release_takes_all_manifests_of_a_version),
         small_store_test(test_a_damaged_replaced_manifest_stops_no_sweep),
         small_store_test(test_compaction_keeps_content_and_head),
