@@ -591,11 +591,23 @@ replace(struct fs_saves *saves, struct end *from, struct end *to, int *ret_fd)
     return 0;
 }
 
-static int exchange(struct fs_saves *saves, struct end *from, struct end *to)
+/* Done twice it would be undone: that it was is noted with the node. */
+static int exchange(struct fs_saves *saves,
+                    struct fs_turn *turn,
+                    struct end *from,
+                    struct end *to)
 {
+    const struct saved_delta none = {0};
+
+    if (turn != NULL && turn->is_counted) {
+        return 0;
+    }
     if (renameat2(saves->dir_fd, from->path.text, saves->dir_fd, to->path.text,
                   RENAME_EXCHANGE) != 0) {
         return errno;
+    }
+    if (from->node != NULL && saves_is_known(saves, from->node)) {
+        (void)saves_count(saves, from->node, turn, &none); /* it has a slot */
     }
     if (from->node != to->node) {
         move_node(saves, from->node, to);
@@ -606,7 +618,7 @@ static int exchange(struct fs_saves *saves, struct end *from, struct end *to)
 }
 
 static int rename_ends(struct fs_saves *saves,
-                       const struct fs_turn *turn,
+                       struct fs_turn *turn,
                        struct end *from,
                        struct end *to,
                        unsigned flags,
@@ -618,7 +630,7 @@ static int rename_ends(struct fs_saves *saves,
     if (rc != 0 || is_done) {
         return rc;
     }
-    return (flags & RENAME_EXCHANGE) != 0 ? exchange(saves, from, to)
+    return (flags & RENAME_EXCHANGE) != 0 ? exchange(saves, turn, from, to)
                                           : replace(saves, from, to, ret_fd);
 }
 
