@@ -192,15 +192,17 @@ static bool is_again(const struct fs_turn *turn)
 }
 
 /* Our umask is not the one that counts; the kernel applied the caller's. */
-static void
+static int
 keep_mode(const struct fs_saves *saves, const char *path, mode_t mode)
 {
     struct stat stat;
 
-    if (fstatat(saves->dir_fd, path, &stat, AT_SYMLINK_NOFOLLOW) == 0 &&
-        (stat.st_mode & 0777) != (mode & 0777)) {
-        (void)fchmodat(saves->dir_fd, path, mode & 0777, 0); /* made by us */
+    if (fstatat(saves->dir_fd, path, &stat, AT_SYMLINK_NOFOLLOW) != 0 ||
+        ((stat.st_mode & 0777) != (mode & 0777) &&
+         fchmodat(saves->dir_fd, path, mode & 0777, 0) != 0)) {
+        return errno;
     }
+    return 0;
 }
 
 static int make_dir(struct fs_saves *saves,
@@ -227,7 +229,10 @@ static int make_dir(struct fs_saves *saves,
         }
     } else {
         count_entry(saves, dir->step, 1);
-        keep_mode(saves, path.text, mode);
+        rc = keep_mode(saves, path.text, mode);
+        if (rc != 0) {
+            return rc;
+        }
     }
     return give_lookup(saves, turn, dir, name, path.text, ret);
 }
@@ -265,9 +270,8 @@ static int make_file(struct fs_saves *saves,
 
     *ret_fd = fd;
     if (fd >= 0) {
-        keep_mode(saves, path, mode);
         count_entry(saves, dir->step, 1);
-        return 0;
+        return keep_mode(saves, path, mode);
     }
     return errno == EEXIST && (!is_new || is_again(turn)) ? 0 : errno;
 }

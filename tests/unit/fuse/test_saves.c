@@ -269,7 +269,7 @@ static void test_a_listing_goes_on_while_entries_are_removed(void **state)
     int i;
 
     for (i = 0; i < 100; i++) {
-        char file[8];
+        char file[16];
 
         (void)snprintf(file, sizeof(file), "f%d", i);
         write_file(tmp, dir, file, "");
