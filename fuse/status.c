@@ -148,13 +148,13 @@ static void add_stats(struct fs *fs, struct base_buf *buf)
         ",\n  \"reads\": %" PRIu64 ",\n  \"failed_reads\": %" PRIu64
         ",\n  \"bytes_served\": %" PRIu64
         ",\n  \"view_bytes\": %zu,\n  \"unused_view_bytes\": %zu"
-        ",\n  \"threads\": %u,\n  \"server\": %ld,\n  \"restarts\": %u"
+        ",\n  \"threads\": %u,\n  \"holder\": %ld,\n  \"restarts\": %u"
         ",\n  \"pid\": %ld\n}\n",
         (uint64_t)fs->stats.n_open, (uint64_t)fs->stats.n_opens,
         (uint64_t)fs->stats.n_reads, (uint64_t)fs->stats.n_failed_reads,
         (uint64_t)fs->stats.n_bytes, n_bytes, n_unused_bytes,
-        fs->options->n_threads, (long)getpid(), fs->handover->incarnation - 1,
-        (long)getppid());
+        fs->options->n_threads, (long)getppid(), fs->handover->incarnation - 1,
+        (long)getpid());
 }
 
 enum base_code

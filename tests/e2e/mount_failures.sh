@@ -94,7 +94,7 @@ is "-f ends with exit code" 0 "$rc"
 
 fresh
 hold
-worker=$(status server)
+worker=$(status pid)
 kill -KILL "$server" "$worker"
 ok "kill -9 of both processes" gone "$server"
 ok "which ends them" gone "$worker"
@@ -124,7 +124,7 @@ cat "$mnt"/hf/*.safetensors "$mnt"/npy/* >"$work/read"
 ok "a crash while reading is no error" \
     cmp "$work/read" <(cat "$mnt"/hf/*.safetensors "$mnt"/npy/*)
 is "another server answered" 1 "$(status restarts)"
-server=$(status pid)
+server=$(status holder)
 stop
 RETILE_FAULT=mount.read=crash@9 start -o restarts=0,log="$work/log"
 text=$(cat "$mnt"/hf/*.safetensors "$mnt"/npy/* 2>&1 >/dev/null) || true

@@ -131,10 +131,11 @@ gone() {
     timeout 10 tail --pid="$1" -f /dev/null
 }
 
-# Mount $src (or FROM) with these options; $server is the process.
+# Mount $src (or FROM) with these options; $server is the mount's process (the
+# holder: it ends last).
 start() {
     "$fuse" "${from:-$src}" "$mnt" "$@"
-    server=$(status pid)
+    server=$(status holder)
 }
 
 stop() {

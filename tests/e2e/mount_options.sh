@@ -53,7 +53,7 @@ stop
 
 cd "$work"
 "$retile" mount src mnt -o layout=four:four.yaml
-server=$(status pid)
+server=$(status holder)
 ok "retile mount, relative paths" ls "$mnt/as/four/ranks/000"
 exits "a mount over a mount" 2 'mounted there already' "$fuse" "$src" "$mnt"
 stop

@@ -11,7 +11,7 @@ file=versions/1/ranks/002/model.safetensors
 quietly() { "$@" >/dev/null 2>&1; }
 start_store() {
     "$retile" mount "${job[@]}" "$mnt" "$@"
-    server=$(status pid)
+    server=$(status holder)
 }
 # How many reads the server was asked for, but for those of the status.
 reads_of() { # COMMAND...

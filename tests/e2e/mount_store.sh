@@ -8,7 +8,7 @@ job=(--store "$store" --job bert)
 quietly() { "$@" >/dev/null 2>&1; }
 start_store() {
     "$retile" mount "${job[@]}" "$mnt" "$@"
-    server=$(status pid)
+    server=$(status holder)
 }
 release() { "$retile" version release "$1" "${job[@]}"; }
 open_versions() {

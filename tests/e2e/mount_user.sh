@@ -26,7 +26,7 @@ as_user() {
 ok "mounts" as_user "$fuse" "$src" "$mnt" -o layout=four:"$spec"
 server=$(as_user "$python" -c '
 import json, sys
-print(json.load(open(sys.argv[1]))["pid"])' "$mnt/.retile/status")
+print(json.load(open(sys.argv[1]))["holder"])' "$mnt/.retile/status")
 ok "maps agree" as_user "$python" "$here/mount_check.py" maps "$mnt" "$src"
 is "it belongs to the user" "$(as_user id -u):$(as_user id -g) 500" \
     "$(as_user stat -c '%u:%g %a' "$mnt")"
@@ -38,7 +38,7 @@ ok "unmounts" as_user fusermount3 -u "$mnt"
 ok "the server ends" gone "$server"
 
 as_user "$fuse" "$src" "$mnt"
-server=$(as_user cat "$mnt/.retile/status" | awk '/"pid"/ { print $2 }')
+server=$(as_user cat "$mnt/.retile/status" | awk '/"holder"/ { print $2 + 0 }')
 kill -TERM "$server"
 ok "SIGTERM ends it" gone "$server"
 ok "and unmounts" eval '! is_mounted'
