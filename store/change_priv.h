@@ -1,0 +1,47 @@
+/* A change's parts: for store/change*.c only. */
+#ifndef STORE_CHANGE_PRIV_H
+#define STORE_CHANGE_PRIV_H
+
+#include <sys/stat.h>
+
+#include "store/change.h"
+
+struct store_made {
+    struct ptc_blob_name name;
+    int fd;
+    char *adopted;    /* a file's own path, which it keeps; else NULL */
+    struct stat stat; /* of one that was adopted */
+    bool is_placed;   /* in blobs/, no longer in staging */
+};
+
+struct store_change {
+    struct store_root *root;
+    char *job;
+    char *staging; /* "staging/ATTEMPT" */
+    BASE_VEC(struct store_made) blobs;
+    bool is_locked;
+    bool has_staging;
+    bool is_published;
+};
+
+enum base_code store_change_no_mem(struct base_err *err) BASE_MUST_CHECK;
+/* "staging/ATTEMPT/HEX" of a blob, given. */
+char *store_change_staged(const struct store_change *change,
+                          const struct ptc_blob_name *name);
+
+/* Seal and sync the blobs, and put them into blobs/ under their names. */
+enum base_code store_change_place(struct store_change *change,
+                                  struct base_err *err) BASE_MUST_CHECK;
+/* Was anything adopted written to since?  Errors: BASE_CHANGED */
+enum base_code store_change_check_adopted(const struct store_change *change,
+                                          struct base_err *err) BASE_MUST_CHECK;
+/* They are blobs now; a crash before this leaves another mode, no more. */
+void store_change_seal_adopted(const struct store_change *change);
+
+/* Write a file in staging and sync it. */
+enum base_code store_change_write(const struct store_change *change,
+                                  const char *path,
+                                  struct base_str bytes,
+                                  struct base_err *err) BASE_MUST_CHECK;
+
+#endif
