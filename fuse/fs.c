@@ -1,9 +1,9 @@
 #include "fuse/fs.h"
 
-#include <unistd.h>
-
+#include "fuse/commit.h"
 #include "fuse/handover.h"
 #include "fuse/holder.h"
+#include "fuse/ops_save.h"
 #include "fuse/passthrough.h"
 
 enum base_code fs_open(struct fs *fs,
@@ -15,8 +15,8 @@ enum base_code fs_open(struct fs *fs,
     fs->line = holding->line;
     fs->handover = holding->handover;
     fs_snapshots_init(&fs->snapshots, fs->handover->incarnation);
-    fs->uid = getuid();
-    fs->gid = getgid();
+    fs->uid = options->uid;
+    fs->gid = options->gid;
     (void)clock_gettime(CLOCK_REALTIME, &fs->started); /* cannot fail */
     fs->events = fs_events_create();
     fs->views = fs_views_create((size_t)options->view_bytes);
@@ -24,12 +24,23 @@ enum base_code fs_open(struct fs *fs,
     if (fs->events == NULL || fs->views == NULL || fs->backings == NULL) {
         return base_fail(err, BASE_NO_MEM, "cannot set up the mount");
     }
-    return fs_versions_create(options, fs->views, fs->events, fs->handover,
-                              &fs->line, &fs->versions, err);
+    BASE_TRY(fs_versions_create(options, fs->views, fs->events, fs->handover,
+                                &fs->line, &fs->versions, err));
+    if (options->job == NULL) {
+        return BASE_OK;
+    }
+    BASE_TRY(fs_versions_begin(fs->versions,
+                               fs_handover_generations(fs->handover), err));
+    BASE_TRY(fs_commit_create(fs, &fs->commit, err));
+    if (fs->saves != NULL) {
+        fs_save_attach(fs);
+    }
+    return BASE_OK;
 }
 
 void fs_close(struct fs *fs)
 {
+    fs_commit_free(fs->commit);
     fs_versions_free(fs->versions);
     fs_views_free(fs->views);
     fs_events_free(fs->events);

@@ -22,9 +22,12 @@
 #define FS_MAX_READ (1u << 20) /* the largest read request, in bytes */
 
 struct fs_backings;
+struct fs_commit;
 struct fs_daemon;
 struct fs_handover;
 struct fs_saves;
+struct fs_upkeep;
+struct fuse_session;
 
 struct fs_stats {
     atomic_uint_fast64_t n_open; /* handles, now */
@@ -38,18 +41,22 @@ struct fs {
     const struct fs_options *options;
     struct fs_versions *versions;
     struct fs_watch *watch; /* of fs_session_run; NULL: nothing to watch */
+    /* Of a mounted job, else NULL. */
+    struct fs_commit *commit;
+    struct fs_saves *saves;   /* the commit's; NULL: another mount's */
+    struct fs_upkeep *upkeep; /* the commit's */
     struct fs_views *views;
     struct fs_events *events;
     struct fs_snapshots snapshots;
     struct fs_handover *handover; /* borrowed */
     struct fs_line line;          /* to the holder */
     struct fs_backings *backings; /* see fuse/passthrough.h */
-    struct fs_saves *saves;       /* NULL: nothing can be saved */
     struct fs_channel *channel;   /* made by fs_session_run */
+    struct fuse_session *session; /* borrowed from fs_session_run */
     struct fs_daemon *daemon;     /* borrowed: who waits for the mount */
     struct fs_stats stats;
     struct timespec started;
-    uid_t uid; /* who mounts: everybody's owner */
+    uid_t uid; /* everybody's owner */
     gid_t gid;
     atomic_bool is_direct; /* tensors: direct I/O, else the page cache; both
                               can be mapped shared */

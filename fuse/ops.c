@@ -1,6 +1,8 @@
 #include "fuse/ops_impl.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "fuse/handover.h"
@@ -98,7 +100,11 @@ static mode_t mode_of(const struct fs *fs, const struct fs_node *node)
     if (node->kind == FS_LINK) {
         return S_IFLNK | 0777;
     }
-    if (fs->options->allow_other) {
+    if (fs_node_is_save(node)) {
+        mode |= 0200;
+    }
+    /* A job's state is its owner's; a directory is whoever's may read it. */
+    if (fs->options->allow_other && fs->options->job == NULL) {
         mode |= (mode & 0500) >> 3 | (mode & 0500) >> 6;
     }
     return mode;
@@ -226,6 +232,10 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
         (void)fuse_reply_err(req, fs_errno(rc));
         return;
     }
+    if (fs_node_is_save(&dir)) {
+        fs_gen_lookup(req, dir.generation, name);
+        return;
+    }
     rc = lookup(fs, &dir, base_str_of(name), &node, &entry, &err);
     if (rc == BASE_OK) {
         reply_found(req, fs, &node, &entry);
@@ -306,7 +316,7 @@ static void op_access(fuse_req_t req, fuse_ino_t ino, int mask)
     struct base_err err;
     int errnum = fs_errno(fs_tree_node(fs->versions, ino, &node, &err));
 
-    if (errnum == 0 && (mask & W_OK) != 0) {
+    if (errnum == 0 && (mask & W_OK) != 0 && !fs_node_is_save(&node)) {
         errnum = EROFS;
     } else if (errnum == 0 && (mask & X_OK) != 0 && node.kind != FS_DIR) {
         errnum = EACCES;
@@ -340,8 +350,25 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 
 /* Extended attributes: which table, which layout. */
 
-#define XATTR_TABLE  "user.retile.table"
-#define XATTR_LAYOUT "user.retile.layout"
+#define XATTR_TABLE   "user.retile.table"
+#define XATTR_LAYOUT  "user.retile.layout"
+#define XATTR_VERSION "user.retile.version"
+#define XATTR_DIGEST  "user.retile.digest"
+
+enum { VALUE_BYTES = BASE_DIGEST_TEXT_BYTES };
+
+_Static_assert(VALUE_BYTES > 20, "a version's number fits");
+
+/* Is @node in a version of a store?  A mounted directory has no number. */
+static bool is_stored(const struct fs_node *node)
+{
+    return node->version != NULL && !node->version->is_at_root;
+}
+
+static bool is_stored_root(const struct fs_node *node)
+{
+    return is_stored(node) && node->slot == FS_SLOT_OWN && node->idx == 0;
+}
 
 /* False: @node has no such attribute. */
 static bool xattr_get(const struct fs *fs,
@@ -351,6 +378,8 @@ static bool xattr_get(const struct fs *fs,
 {
     const struct fs_version *version = version_of(fs, node);
     const struct ptc_table *table;
+    struct base_digest digest;
+    struct base_err err;
 
     if (strcmp(name, XATTR_TABLE) == 0 && version != NULL) {
         table = node->subtree != NULL
@@ -361,6 +390,16 @@ static bool xattr_get(const struct fs *fs,
     }
     if (strcmp(name, XATTR_LAYOUT) == 0 && node->subtree != NULL) {
         (void)base_digest_format(node->subtree->layout, ret);
+        return true;
+    }
+    if (strcmp(name, XATTR_VERSION) == 0 && is_stored(node)) {
+        (void)snprintf(ret, VALUE_BYTES, "%" PRIu64, node->version->number);
+        return true;
+    }
+    if (strcmp(name, XATTR_DIGEST) == 0 && is_stored_root(node) &&
+        fs_versions_digest(fs->versions, node->version->number, &digest,
+                           &err) == BASE_OK) {
+        (void)base_digest_format(digest, ret);
         return true;
     }
     return false;
@@ -382,7 +421,7 @@ static void
 op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 {
     struct fs *fs = fs_of(req);
-    char value[BASE_DIGEST_TEXT_BYTES];
+    char value[VALUE_BYTES];
     FS_AUTO_NODE node = {0};
     struct base_err err;
     enum base_code rc = fs_tree_node(fs->versions, ino, &node, &err);
@@ -392,25 +431,33 @@ op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
     } else if (!xattr_get(fs, &node, name, value)) {
         (void)fuse_reply_err(req, ENODATA);
     } else {
-        reply_xattr(req, value, sizeof(value) - 1, size);
+        reply_xattr(req, value, strlen(value), size);
     }
 }
 
 static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 {
-    static const char names[] = XATTR_TABLE "\0" XATTR_LAYOUT;
-    size_t n;
+    static const char *const names[] = {XATTR_TABLE, XATTR_LAYOUT,
+                                        XATTR_VERSION, XATTR_DIGEST};
+    char list[sizeof(names) / sizeof(names[0]) * sizeof(XATTR_VERSION)];
+    char value[VALUE_BYTES];
     struct fs *fs = fs_of(req);
     FS_AUTO_NODE node = {0};
     struct base_err err;
     enum base_code rc = fs_tree_node(fs->versions, ino, &node, &err);
+    size_t n = 0;
+    size_t i;
 
     if (rc != BASE_OK) {
         (void)fuse_reply_err(req, fs_errno(rc));
         return;
     }
-    n = node.subtree != NULL ? sizeof(names) : sizeof(XATTR_TABLE);
-    reply_xattr(req, names, version_of(fs, &node) != NULL ? n : 0, size);
+    for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (xattr_get(fs, &node, names[i], value)) {
+            n += (size_t)(stpcpy(list + n, names[i]) - (list + n)) + 1;
+        }
+    }
+    reply_xattr(req, list, n, size);
 }
 
 /* The session's beginning. */
@@ -455,6 +502,9 @@ const struct fuse_lowlevel_ops *fs_ops(void)
     };
 
     fs_refuse(&ops);
+    ops.mkdir = fs_gen_mkdir;
+    ops.rmdir = fs_gen_rmdir;
+    ops.rename = fs_gen_rename;
     fs_save_route(&ops);
     return &ops;
 }

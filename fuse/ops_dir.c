@@ -24,7 +24,8 @@ static enum base_code prepared_dir(struct fs *fs,
                                    struct base_err *err)
 {
     BASE_TRY(fs_tree_node(fs->versions, ino, ret, err));
-    return fs_tree_prepare(fs->versions, ret, err);
+    BASE_TRY(fs_tree_prepare(fs->versions, ret, err));
+    return fs_gen_prepare(fs, ret, err);
 }
 
 void fs_op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)

@@ -8,7 +8,7 @@
 
 #include "fuse/fs.h"
 
-/* Nothing that we show ever changes, but for where `current` points. */
+/* Nothing that we show ever changes, but for where links point, and saves. */
 #define FS_FOREVER_S 1e9
 
 /* How long the kernel may remember a node's name, and its attributes. */
@@ -65,6 +65,24 @@ void fs_op_read(fuse_req_t req,
                 off_t offset,
                 struct fuse_file_info *fi);
 void fs_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+
+/* ops_gen.c: gen/G/save.  What changes something there is EROFS in any other
+ * directory that is not a saved one. */
+enum base_code fs_gen_prepare(struct fs *fs,
+                              struct fs_node *dir,
+                              struct base_err *err) BASE_MUST_CHECK;
+void fs_gen_lookup(fuse_req_t req, uint64_t generation, const char *name);
+void fs_gen_mkdir(fuse_req_t req,
+                  fuse_ino_t parent,
+                  const char *name,
+                  mode_t mode);
+void fs_gen_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);
+void fs_gen_rename(fuse_req_t req,
+                   fuse_ino_t parent,
+                   const char *name,
+                   fuse_ino_t new_parent,
+                   const char *new_name,
+                   unsigned flags);
 
 /* ops_refuse.c: what would change something, answered with EROFS. */
 void fs_refuse(struct fuse_lowlevel_ops *ops);

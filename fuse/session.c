@@ -19,6 +19,7 @@
 #include <fuse_lowlevel.h>
 
 #include "base/file.h"
+#include "fuse/commit.h"
 #include "fuse/daemon.h"
 #include "fuse/handover.h"
 #include "fuse/holder.h"
@@ -130,6 +131,7 @@ static void *watch_signals(void *ctx)
         return NULL;
     }
     fs_watch_stop(session->fs->watch);
+    fs_commit_stop(session->fs->commit);
     do {
         fuse_session_exit(session->fuse);
         (void)pthread_kill(session->main_thread, SIGUSR1); /* it lives */
@@ -174,6 +176,7 @@ static enum base_code session_new(struct session *session, struct base_err *err)
     fs_mount_log();
     BASE_TRY(fs_channel_attach(fs->channel, session->fuse, device, err));
     (void)base_steal_fd(&device); /* the session's */
+    fs->session = session->fuse;
     return BASE_OK;
 }
 
@@ -217,6 +220,11 @@ static void forget_version(void *ctx, struct fs_version *version)
     fs_tree_each_name(version, forget_name, ctx);
 }
 
+static void follow(void *ctx)
+{
+    fs_commit_follow(ctx);
+}
+
 static enum base_code watch_store(struct session *session, struct base_err *err)
 {
     struct fs *fs = session->fs;
@@ -230,8 +238,9 @@ static enum base_code watch_store(struct session *session, struct base_err *err)
     if (path == NULL) {
         return base_fail(err, BASE_NO_MEM, "cannot watch the store");
     }
-    return fs_watch_create(fs->versions, path, forget_version, session->fuse,
-                           &fs->watch, err);
+    BASE_TRY(fs_watch_create(fs->versions, path, forget_version, session->fuse,
+                             follow, fs->commit, &fs->watch, err));
+    return fs_commit_start(fs->commit, err);
 }
 
 /* Serve with the signal thread beside. */
@@ -259,6 +268,7 @@ static void session_done(struct session *session)
 {
     fs_watch_free(session->fs->watch);
     session->fs->watch = NULL;
+    fs_commit_stop(session->fs->commit);
     if (session->fuse != NULL) {
         fuse_session_destroy(session->fuse); /* closes the device */
     }

@@ -3,9 +3,12 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "fuse/commit.h"
 #include "fuse/handover.h"
+#include "fuse/upkeep.h"
 
 static const char *form_text(enum store_form form)
 {
@@ -80,6 +83,84 @@ static void add_open(void *ctx, struct fs_version *version)
     writer->comma = ",";
 }
 
+/* What is being saved: files and bytes are those that have been written. */
+static void
+add_step(struct fs *fs, struct base_buf *buf, const struct fs_step *step)
+{
+    const int64_t ns_per_s = 1000000000;
+    struct timespec now;
+    struct fs_usage usage;
+    int64_t idle_ns;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &now); /* cannot fail */
+    idle_ns = (int64_t)now.tv_sec * ns_per_s + now.tv_nsec - step->touched_ns;
+    usage = fs_commit_usage(fs->commit, step);
+    (void)base_buf_addf(buf,
+                        "{\"step\": %" PRIu64 ", \"generation\": %" PRIu64
+                        ", \"state\": \"%s\", \"files\": %" PRIu64
+                        ", \"bytes\": %" PRIu64 ", \"writers\": %" PRIu32
+                        ", \"full\": %s, \"idle_s\": %" PRIi64 "}",
+                        step->step, step->generation,
+                        step->state == FS_STEP_OPEN ? "open" : "committing",
+                        usage.n_files, usage.n_bytes, step->n_writers,
+                        step->is_full ? "true" : "false", idle_ns / ns_per_s);
+}
+
+static void add_steps(struct fs *fs, struct base_buf *buf)
+{
+    BASE_AUTO_MEM struct fs_step *steps = NULL;
+    const char *comma = "";
+    struct base_err err;
+    size_t n = 0;
+    size_t i;
+
+    (void)base_buf_addf(buf, ",\n  \"steps\": [");
+    if (fs_commit_steps(fs->commit, &steps, &n, &err) != BASE_OK) {
+        n = 0; /* no memory: none is told */
+    }
+    for (i = 0; i < n; i++) {
+        if (steps[i].state != FS_STEP_SEALED) {
+            (void)base_buf_addf(buf, "%s\n    ", comma);
+            add_step(fs, buf, &steps[i]);
+            comma = ",";
+        }
+    }
+    (void)base_buf_addf(buf, "]");
+}
+
+/* Generations and saves. */
+static void add_saves(struct fs *fs, struct base_buf *buf)
+{
+    struct fs_generations all;
+    struct fs_commit_status saves;
+    struct fs_upkeep_status upkeep;
+    const struct fs_generation *now;
+
+    fs_versions_generations(fs->versions, &all);
+    now = fs_generations_find(&all, all.current);
+    (void)base_buf_addf(
+        buf, ",\n  \"generation\": %" PRIu64 ",\n  \"load\": %" PRIu64,
+        all.current, now != NULL ? now->load : 0);
+    add_steps(fs, buf);
+    fs_commit_status(fs->commit, &saves);
+    (void)base_buf_addf(buf,
+                        ",\n  \"saves\": {\"committed\": %" PRIu64
+                        ", \"refused\": %" PRIu64 ", \"dropped\": %" PRIu64,
+                        saves.n_committed, saves.n_refused, saves.n_dropped);
+    if (saves.elsewhere != NULL) {
+        (void)base_buf_addf(buf, ", \"elsewhere\": ");
+        (void)base_buf_add_json(buf, base_str_of(saves.elsewhere));
+    }
+    fs_upkeep_status(fs->upkeep, &upkeep);
+    (void)base_buf_addf(
+        buf,
+        "},\n  \"upkeep\": {\"doing\": \"%s\", \"version\": %" PRIu64
+        ", \"done_bytes\": %" PRIu64 ", \"all_bytes\": %" PRIu64
+        ", \"unfinished\": %" PRIu32 ", \"compacted\": %" PRIu64 "}",
+        upkeep.doing, upkeep.version, upkeep.done_bytes, upkeep.all_bytes,
+        upkeep.n_waiting, upkeep.n_compacted);
+}
+
 /* A job: its current version, and all that are open. */
 static void add_job(struct fs *fs, struct base_buf *buf)
 {
@@ -96,6 +177,7 @@ static void add_job(struct fs *fs, struct base_buf *buf)
                         current);
     fs_versions_each(fs->versions, add_open, &writer);
     (void)base_buf_addf(buf, "]");
+    add_saves(fs, buf);
 }
 
 static void add_shown(struct fs *fs, struct base_buf *buf)

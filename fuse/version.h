@@ -35,6 +35,7 @@ struct fs_version {
     struct store_maps *maps;
     struct timespec time; /* everybody's mtime */
     uint64_t step;        /* of the training job; UINT64_MAX: not known */
+    bool is_saved;        /* by training ranks, not made from another */
     pthread_mutex_t lock; /* held while a subtree is made */
     struct fs_kept_version *kept; /* in the handover; NULL: it had no room */
     struct store_target *whole;   /* of hf/ and npy/; guarded by lock */

@@ -307,6 +307,7 @@ static enum base_code open_published(struct fs_versions *versions,
     const struct ptc_manifest_head *head;
     int64_t created_ns;
     uint64_t step;
+    bool is_saved;
     int lock_fd; /* the source's, once that has the version */
 
     BASE_TRY(store_version_open(versions->root, versions->options->job, number,
@@ -314,6 +315,7 @@ static enum base_code open_published(struct fs_versions *versions,
     head = ptc_manifest_head(store_version_manifest(stored));
     created_ns = head->created_ns;
     step = head->step;
+    is_saved = base_str_eq(head->origin, BASE_STR("save"));
     number = head->version;
     if (number > FS_MAX_VERSION) {
         return base_fail(err, BASE_LIMIT,
@@ -326,6 +328,7 @@ static enum base_code open_published(struct fs_versions *versions,
     BASE_TRY(fs_version_create(number, &source, ret, err));
     (*ret)->line_id = fs_line_keep(versions->line, lock_fd);
     (*ret)->step = step;
+    (*ret)->is_saved = is_saved;
     (*ret)->time =
         (struct timespec){created_ns / NS_PER_S, created_ns % NS_PER_S};
     return BASE_OK;

@@ -96,6 +96,15 @@ enum base_code fs_versions_current(const struct fs_versions *versions,
                                    uint64_t *ret,
                                    struct base_err *err) BASE_MUST_CHECK;
 
+/* The digest of all that version @number consists of: of equal ones, tensors,
+ * objects and layout are equal.  (Not the other way round: the same state may
+ * have been written in other pieces.)
+ * Errors: BASE_NOT_FOUND  not everything is digested yet */
+enum base_code fs_versions_digest(const struct fs_versions *versions,
+                                  uint64_t number,
+                                  struct base_digest *ret,
+                                  struct base_err *err) BASE_MUST_CHECK;
+
 /* Something was published: no longer keep open what is not current. */
 void fs_versions_follow(struct fs_versions *versions);
 

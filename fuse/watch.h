@@ -17,16 +17,19 @@ void fs_watch_stop(struct fs_watch *watch);
 void fs_watch_free(struct fs_watch *watch); /* stops it, too */
 BASE_AUTO_DEFINE(fs_watch);
 
-/* Watch the job's directory @path (absolute).  @fn makes the kernel forget a
- * version's names. */
+/* Watch the directory of the job's versions, @path (absolute; the job may be
+ * without one for now).  @fn makes the kernel forget a version's names; @follow
+ * is called when something may have been published. */
 enum base_code fs_watch_create(struct fs_versions *versions,
                                const char *path,
                                fs_version_fn fn,
                                void *ctx,
+                               void (*follow)(void *ctx),
+                               void *follow_ctx,
                                struct fs_watch **ret,
                                struct base_err *err) BASE_MUST_CHECK;
 
-/* A version may have been opened. */
+/* A version may have been opened, or published. */
 void fs_watch_wake(struct fs_watch *watch);
 
 #endif

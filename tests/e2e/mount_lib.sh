@@ -121,6 +121,11 @@ import json, sys
 print(json.load(open(sys.argv[1]))[sys.argv[2]])' "$mnt/.retile/status" "$1"
 }
 
+# How many events tell of a failure.
+n_failures() {
+    grep -cE '"level":"(error|warning)"' "$mnt/.retile/events" || true
+}
+
 is_mounted() {
     awk -v at="$mnt" '$5 == at { found = 1 } END { exit !found }' \
         /proc/self/mountinfo

@@ -38,11 +38,18 @@ is_not_open() { ! is_open "$1"; }
 # What cannot be mounted.
 exits "no store" 1 "no store" "$fuse" --store "$src" --job bert "$mnt"
 ok "a store" quietly "$retile" store init "$store"
-exits "no such job" 3 "bert" "$fuse" "${job[@]}" "$mnt"
 exits "a store without a job" 2 "go together" "$fuse" --store "$store" "$mnt"
 exits "a store and a directory" 2 "usage" "$fuse" "${job[@]}" "$src" "$mnt"
 exits "a store knows its tables" 2 "store knows" \
     "$fuse" "${job[@]}" --from hf "$mnt"
+
+# A job without a version: its first one may be saved, or come otherwise.
+start_store
+is "a job without versions has a generation" "1" "$(readlink "$mnt/gen/current")"
+is "that loads nothing" "save" "$(echo $(ls "$mnt/gen/1"))"
+is "nor is there a version" "" "$(ls "$mnt/versions")"
+is "and current leads nowhere" "" "$(readlink "$mnt/current")"
+stop
 
 "$retile" convert "$src" "$work/four" --to "$spec" 2>/dev/null >&2
 "$retile" convert "$src" "$work/three" --to fsdp2:dp=3 2>/dev/null >&2
@@ -50,7 +57,7 @@ exits "a store knows its tables" 2 "store knows" \
 ok "import" quietly "$retile" import "$work/four" "${job[@]}"
 
 start_store -o layout=four:"$spec"
-is "names in the root" ".retile current versions" "$(echo $(ls -A "$mnt"))"
+is "names in the root" ".retile current gen versions" "$(echo $(ls -A "$mnt"))"
 is "one version" "1" "$(echo $(ls "$mnt/versions"))"
 is "current" "versions/1" "$(readlink "$mnt/current")"
 is "names in a version" "as hf layout.yaml npy ranks retile.json" \
@@ -70,7 +77,7 @@ for none in 0 01 2 +1 -1 x 1x 99999999999 18446744073709551617; do
     is "no version $none" "no" \
         "$([[ -e $mnt/versions/$none ]] && echo yes || echo no)"
 done
-is "that is no event" "0" "$(grep -c . "$mnt/.retile/events" || true)"
+is "that is no event" "0" "$(n_failures)"
 is "links are not made" "Read-only file system" \
     "$(LC_ALL=C ln -sfn versions/7 "$mnt/current" 2>&1 | sed 's/.*: //')"
 
@@ -110,7 +117,7 @@ is "then it is gone" "2" "$(echo $(ls "$mnt/versions"))"
 ok "and cannot be named" test ! -e "$mnt/versions/1"
 ok "its bytes are version 2's" \
     diff -r "$work/three/ranks" "$mnt/versions/2/ranks"
-is "nothing failed" "0" "$(grep -c . "$mnt/.retile/events" || true)"
+is "nothing failed" "0" "$(n_failures)"
 ok "the current one stays open" is_open 2
 
 # A mount that nobody looks at lets go of what is no longer current.
@@ -158,8 +165,8 @@ kill -9 "$server"
 gone "$server"
 exec {held}<&-
 fusermount3 -u "$mnt"
-ok "the store is consistent" quietly "$retile" store fsck "$store"
 ok "rescale" quietly "$retile" rescale "${job[@]}" --to "$spec"
+ok "the store is consistent" quietly "$retile" store fsck "$store"
 ok "nobody holds what it held" quietly release 6
 ok "sweep" quietly "$retile" store sweep "$store"
 ok "every byte" quietly "$retile" store scrub "$store"
