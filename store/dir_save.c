@@ -350,10 +350,12 @@ enum base_code store_source_open_save(struct store_dir_save *save,
     enum base_code code;
 
     store_raise_open_files();
-    BASE_TRY(store_source_create(save->name, &source, err));
-    dir.source = source;
-    code = open_all(&dir, err);
-    for (size_t i = 0; i < source->ignored.n; i++) {
+    code = store_source_create(save->name, &source, err);
+    if (code == BASE_OK) {
+        dir.source = source;
+        code = open_all(&dir, err);
+    }
+    for (size_t i = 0; source != NULL && i < source->ignored.n; i++) {
         store_problems_note(save->problems,
                             "%s: a directory that is no rank: "
                             "ignored",

@@ -558,6 +558,25 @@ static int number_cmp(const void *a, const void *b)
     return (*x > *y) - (*x < *y);
 }
 
+/* A job whose first version was never published may have no versions/. */
+static enum base_code job_check_made(const struct store_root *root,
+                                     const char *job,
+                                     struct base_err *err)
+{
+    BASE_AUTO_MEM char *path = base_path("jobs/%s", job);
+    struct stat st;
+
+    if (path == NULL) {
+        return base_fail(err, BASE_NO_MEM, "job '%s': cannot list", job);
+    }
+    if (fstatat(root->fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+        return BASE_OK;
+    }
+    return errno == ENOENT
+               ? job_missing(root, job, err)
+               : base_fail_errno(err, errno, "%s: cannot stat", path);
+}
+
 enum base_code store_root_versions(const struct store_root *root,
                                    const char *job,
                                    uint64_t **ret,
@@ -577,7 +596,7 @@ enum base_code store_root_versions(const struct store_root *root,
     }
     code = store_list(root, path, &all, err);
     if (code == BASE_NOT_FOUND) {
-        return job_missing(root, job, err);
+        code = job_check_made(root, job, err);
     }
     BASE_TRY(code);
     numbers = calloc(all.n + 1, sizeof(*numbers));

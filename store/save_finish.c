@@ -72,9 +72,13 @@ static enum base_code compare(struct store_root *root,
     struct stat st;
     uint64_t n = 0;
 
-    if (save->replicas == STORE_REPLICAS_REFUSE || /* compared already */
-        fstatat(staging_fd, save->name, &st, AT_SYMLINK_NOFOLLOW) != 0) {
+    if (save->replicas == STORE_REPLICAS_REFUSE) { /* compared already */
         return BASE_OK;
+    }
+    if (fstatat(staging_fd, save->name, &st, AT_SYMLINK_NOFOLLOW) != 0) {
+        return errno == ENOENT
+                   ? BASE_OK /* and removed */
+                   : base_fail_errno(err, errno, "%s: cannot stat", save->name);
     }
     BASE_TRY(store_looked_open(root, job, staging_fd, staging_path, save,
                                number, &looked, err));

@@ -8,7 +8,7 @@
 #include "tests/fault/nth_impl.h"
 
 struct nth_counter nth_allocs = {.fail = NTH_NEVER};
-int64_t nth_n_live;
+atomic_int_fast64_t nth_n_live;
 
 /* The linker's --wrap gives these names.
  * NOLINTBEGIN(*-identifier,*-identifier-naming,cert-dcl*) */
@@ -42,8 +42,12 @@ void __wrap_free(void *ptr);
 static bool may_not(const char *what)
 {
     struct nth_counter *counter = &nth_allocs;
-    uint64_t n = counter->n++;
+    uint64_t n;
 
+    if (nth_is_paused) {
+        return false;
+    }
+    n = counter->n++;
     if (n == counter->fail) {
         counter->what = what;
         counter->errnum = ENOMEM;

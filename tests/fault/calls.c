@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -19,8 +20,8 @@
 #include "tests/fault/nth_impl.h"
 
 struct nth_counter nth_calls = {.fail = NTH_NEVER};
-int64_t nth_n_maps;
-int64_t nth_n_dirs;
+atomic_int_fast64_t nth_n_maps;
+atomic_int_fast64_t nth_n_dirs;
 
 enum { MAX_VARIANTS = 4 };
 
@@ -28,8 +29,12 @@ enum { MAX_VARIANTS = 4 };
 static bool may_not(const char *what, const int *errnums)
 {
     struct nth_counter *counter = &nth_calls;
-    uint64_t n = counter->n++;
+    uint64_t n;
 
+    if (nth_is_paused) {
+        return false;
+    }
+    n = counter->n++;
     if (n < counter->fail || (n > counter->fail && !counter->stays)) {
         return false;
     }
@@ -169,6 +174,31 @@ WRAP(int, faccessat, int dir_fd, const char *path, int mode, int flags)
     return FAILS("faccessat", EIO)
                ? -1
                : __real_faccessat(dir_fd, path, mode, flags);
+}
+
+WRAP(char *, realpath, const char *path, char *resolved)
+{
+    char *real =
+        FAILS("realpath", EIO, ENOMEM) ? NULL : __real_realpath(path, resolved);
+
+    nth_n_live += real != NULL && resolved == NULL;
+    return real;
+}
+
+WRAP(ssize_t, pwrite, int fd, const void *buf, size_t n, off_t offset)
+{
+    return FAILS("pwrite", EIO, ENOSPC) ? -1
+                                        : __real_pwrite(fd, buf, n, offset);
+}
+
+WRAP(int, fstatfs, int fd, struct statfs *st)
+{
+    return FAILS("fstatfs", EIO) ? -1 : __real_fstatfs(fd, st);
+}
+
+WRAP(int, madvise, void *map, size_t n, int advice)
+{
+    return FAILS("madvise", EIO, ENOSYS) ? -1 : __real_madvise(map, n, advice);
 }
 
 WRAP(int, fstatvfs, int fd, struct statvfs *st)

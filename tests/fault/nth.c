@@ -65,6 +65,18 @@ const char *nth_text(const struct nth_failure *failure)
     return text;
 }
 
+bool nth_is_paused;
+
+void nth_pause(void)
+{
+    nth_is_paused = true;
+}
+
+void nth_resume(void)
+{
+    nth_is_paused = false;
+}
+
 void nth_wrong(const struct nth_failure *failure, const char *fmt, ...)
 {
     va_list args;

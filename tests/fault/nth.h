@@ -9,7 +9,7 @@
  * and then from there on; then with its n-th system call failing, with each
  * errno that this call is known for.  Where a scenario has more calls than
  * RETILE_CASES (each test program has its default), so many of them are taken,
- * evenly.  One thread. */
+ * evenly. */
 #ifndef FAULT_NTH_H
 #define FAULT_NTH_H
 
@@ -43,6 +43,11 @@ struct nth_scenario {
  * fail from the n-th on, the code may be another's that failed.
  * @max_cases: see RETILE_CASES. */
 void nth_run(const struct nth_scenario *scenario, uint64_t max_cases);
+
+/* Between these nothing fails and nothing is counted: for what a scenario needs,
+ * but is not about. */
+void nth_pause(void);
+void nth_resume(void);
 
 /* What is wrong, for @check: printed at once, and nth_run fails at its end. */
 void nth_wrong(const struct nth_failure *failure, const char *fmt, ...)

@@ -2,16 +2,18 @@
 #ifndef FAULT_NTH_IMPL_H
 #define FAULT_NTH_IMPL_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #define NTH_NEVER UINT64_MAX
 
-/* Of one kind of call: allocations, or system calls. */
+/* Of one kind of call: allocations, or system calls.  Threads may count: then
+ * another one is the n-th each time. */
 struct nth_counter {
-    uint64_t n;    /* asked for since the start of a run */
-    uint64_t fail; /* the one that fails */
-    bool stays;    /* and those behind it */
+    atomic_uint_fast64_t n; /* asked for since the start of a run */
+    uint64_t fail;          /* the one that fails */
+    bool stays;             /* and those behind it */
     unsigned variant;
     /* Of the one that failed first: */
     const char *what;
@@ -22,8 +24,9 @@ struct nth_counter {
 
 extern struct nth_counter nth_allocs;
 extern struct nth_counter nth_calls;
-extern int64_t nth_n_live; /* allocations that nobody has freed */
-extern int64_t nth_n_maps;
-extern int64_t nth_n_dirs; /* DIR */
+extern bool nth_is_paused;
+extern atomic_int_fast64_t nth_n_live; /* allocations that nobody has freed */
+extern atomic_int_fast64_t nth_n_maps;
+extern atomic_int_fast64_t nth_n_dirs; /* DIR */
 
 #endif

@@ -106,7 +106,7 @@ uint64_t store_lab_rescale(struct store_root *root, const char *yaml)
 
 /* --- copies of the whole tree ------------------------------------------- */
 
-static void copy_tree(const char *from, const char *to)
+void store_lab_copy(const char *from, const char *to)
 {
     char **names = NULL;
     size_t n = 0;
@@ -124,7 +124,7 @@ static void copy_tree(const char *from, const char *to)
         base_buf_init(&bytes, MAX_FILE);
         assert_int_equal(lstat(in, &st), 0);
         if (S_ISDIR(st.st_mode)) {
-            copy_tree(in, out);
+            store_lab_copy(in, out);
             continue;
         }
         assert_ok(base_file_read(AT_FDCWD, in, &bytes, &err), &err);
@@ -140,7 +140,7 @@ static void copy_store(const char *from, const char *to)
     struct base_err err;
 
     assert_ok(base_dir_remove(AT_FDCWD, store_lab_at(to), &err), &err);
-    copy_tree(store_lab_at(from), store_lab_at(to));
+    store_lab_copy(store_lab_at(from), store_lab_at(to));
 }
 
 /* --- what a store has --------------------------------------------------- */

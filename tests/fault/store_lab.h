@@ -27,9 +27,14 @@ void store_lab_run(const char *name,
                    enum base_code (*run)(struct base_err *err),
                    uint64_t max_cases);
 
-/* For those that arrange; failures are cmocka's. */
+/* For those that arrange, or have paused; failures are cmocka's. */
 struct store_root *store_lab_open(void);
 uint64_t store_lab_import(struct store_root *root, const char *dir);
 uint64_t store_lab_rescale(struct store_root *root, const char *yaml);
+/* Copy a directory; @to does not exist. */
+void store_lab_copy(const char *from, const char *to);
+
+#define store_lab_test(test)                                                   \
+    cmocka_unit_test_setup_teardown(test, store_lab_make, store_lab_remove)
 
 #endif

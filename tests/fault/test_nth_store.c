@@ -393,15 +393,13 @@ static void test_upkeep(void **state)
     store_lab_run("sweep", arrange_released, do_sweep, N_CASES);
 }
 
-#define lab_test(test)                                                         \
-    cmocka_unit_test_setup_teardown(test, store_lab_make, store_lab_remove)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        lab_test(test_init),   lab_test(test_open),   lab_test(test_read),
-        lab_test(test_checks), lab_test(test_import), lab_test(test_rescale),
-        lab_test(test_upkeep),
+        store_lab_test(test_init),   store_lab_test(test_open),
+        store_lab_test(test_read),   store_lab_test(test_checks),
+        store_lab_test(test_import), store_lab_test(test_rescale),
+        store_lab_test(test_upkeep),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -215,12 +215,14 @@ static void test_jobs_and_versions_are_listed_in_order(void **state)
     small_store_publish(store, "train", 9, &blobs);
     small_store_publish(store, "b", 1, &blobs);
     assert_int_equal(mkdir(small_store_at(store, "jobs/.x"), 0700), 0);
+    assert_int_equal(mkdir(small_store_at(store, "jobs/new"), 0700), 0);
     assert_int_equal(mkdir(small_store_at(store, "jobs/b/versions/02"), 0700),
                      0);
     assert_ok(store_root_jobs(store->root, &jobs, &n, &err), &err);
-    assert_int_equal(n, 2);
+    assert_int_equal(n, 3);
     assert_string_equal(jobs[0], "b");
-    assert_string_equal(jobs[1], "train");
+    assert_string_equal(jobs[1], "new"); /* whose first import was killed */
+    assert_string_equal(jobs[2], "train");
     base_names_free(jobs, n);
     assert_ok(store_root_versions(store->root, "train", &numbers, &n, &err),
               &err);
@@ -231,9 +233,13 @@ static void test_jobs_and_versions_are_listed_in_order(void **state)
     assert_ok(store_root_versions(store->root, "b", &numbers, &n, &err), &err);
     assert_int_equal(n, 1);
     free(base_steal(&numbers));
+    assert_ok(store_root_versions(store->root, "new", &numbers, &n, &err),
+              &err);
+    assert_int_equal(n, 0);
+    free(base_steal(&numbers));
     assert_int_equal(store_root_versions(store->root, "c", &numbers, &n, &err),
                      BASE_NOT_FOUND);
-    assert_non_null(strstr(err.text, "b, train"));
+    assert_non_null(strstr(err.text, "b, new, train"));
 }
 
 static void test_a_jobs_name_is_no_path(void **state)
