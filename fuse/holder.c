@@ -70,6 +70,7 @@ struct holder {
     enum phase phase;
     /* Since it answered a ping; since it was told to end. */
     int64_t silent_ns;
+    int64_t pinged_ns; /* since the last ping */
     /* The prober, a child that asks the mount something, and since when; 0:
      * none. */
     pid_t prober;
@@ -369,6 +370,7 @@ static void watch_server(int64_t step_ns)
     const int64_t hang_ns = (int64_t)holder.options->hang_s * NS_PER_S;
 
     holder.silent_ns += step_ns;
+    holder.pinged_ns += step_ns;
     holder.probing_ns += step_ns;
     holder.rested_ns += step_ns;
     if (holder.is_ending) {
@@ -391,8 +393,12 @@ static void watch_server(int64_t step_ns)
         kill_server("no request is answered");
         return;
     }
-    /* A full line answers nothing, either. */
-    (void)fs_line_send(holder.line, FS_LINE_PING, 0, -1);
+    /* An answer ends the wait, so there may be less than a tick between. */
+    if (holder.pinged_ns >= (int64_t)TICK_MS * (NS_PER_S / 1000)) {
+        holder.pinged_ns = 0;
+        /* A full line answers nothing, either. */
+        (void)fs_line_send(holder.line, FS_LINE_PING, 0, -1);
+    }
     if (holder.prober == 0 && holder.rested_ns >= hang_ns / 4) {
         holder.rested_ns = 0;
         start_prober();
