@@ -1,0 +1,1 @@
+"""The parts of bench_state.py: one kind of measurement per file."""
