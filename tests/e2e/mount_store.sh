@@ -159,12 +159,14 @@ ok "the map shows the old bytes" wait "$mapper"
 eventually "and then it is released" release 5
 ok "a layout that is one file" diff -r "$work/hf" "$mnt/current/hf"
 
-# A server that is killed leaves nothing behind.
+# A mount whose holder is killed goes away by itself and leaves nothing behind.
 exec {held}<"$mnt/current/hf/model.safetensors"
 kill -9 "$server"
 gone "$server"
 exec {held}<&-
-fusermount3 -u "$mnt"
+eventually "the mount is gone" eval '! is_mounted'
+eventually "and what it took of the store" \
+    eval '[[ -z $(ls "$store/staging") ]]'
 ok "rescale" quietly "$retile" rescale "${job[@]}" --to "$spec"
 ok "the store is consistent" quietly "$retile" store fsck "$store"
 ok "nobody holds what it held" quietly release 6
