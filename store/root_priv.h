@@ -9,6 +9,8 @@
 #include "store/root.h"
 
 #define STORE_MAX_ENTRIES ((size_t)1 << 24) /* of any directory of a store */
+/* What an identity's text may have at most. */
+enum { STORE_ID_MAX_BYTES = 256 };
 /* The most that a table's text may have. */
 #define STORE_TABLE_MAX_BYTES ((size_t)1 << 32)
 
