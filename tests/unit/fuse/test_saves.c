@@ -504,9 +504,14 @@ static void test_a_later_generation_may_save_the_same_step(void **state)
 {
     struct saves_tmp *tmp = *state;
     uint64_t ino = write_file(tmp, tmp->dir, "a", "hello");
+    uint64_t ranks = make_dir(tmp, tmp->dir, "ranks");
+    /* So that its number is not used again. */
+    int fd = openat(tmp->fd, "100/ranks", O_PATH | O_CLOEXEC);
     struct base_err err;
+    uint64_t second;
     uint64_t dir;
 
+    assert_true(fd >= 0);
     assert_int_equal(freeze(tmp, 100), 0);
     fs_saves_seal(tmp->saves, 100, 7);
     assert_int_equal(fs_saves_begin(tmp->saves, 1, 100, &dir), EEXIST);
@@ -514,13 +519,18 @@ static void test_a_later_generation_may_save_the_same_step(void **state)
     assert_ok(base_dir_remove(tmp->fd, "100", &err), &err); /* finished */
     assert_int_equal(fs_saves_begin(tmp->saves, 2, 100, &dir), 0);
     assert_int_not_equal(dir, tmp->dir);
-    write_file(tmp, dir, "a", "second");
+    second = make_dir(tmp, dir, "ranks");
+    write_file(tmp, second, "a", "second");
     assert_text(tmp, ino, "hello");
+    assert_int_equal(lookup(tmp, ranks, "a"), ENOENT); /* the first one's */
     saves_tmp_restart(tmp);
     assert_text(tmp, ino, "hello");
+    assert_int_equal(lookup(tmp, ranks, "a"), ENOENT);
+    write_file(tmp, second, "b", ""); /* that is not sealed */
     assert_int_equal(step_of(tmp, 0).state, FS_STEP_SEALED);
     assert_int_equal(step_of(tmp, 1).state, FS_STEP_OPEN);
     assert_int_equal(freeze(tmp, 100), 0); /* the second */
+    (void)close(fd);                       /* was only held */
 }
 
 static void test_a_dropped_step_keeps_what_is_open(void **state)
@@ -534,6 +544,8 @@ static void test_a_dropped_step_keeps_what_is_open(void **state)
     assert_int_equal(fs_saves_drop(tmp->saves, 100), 0);
     assert_int_equal(fs_saves_steps(tmp->saves, steps, 1), 0);
     assert_false(saves_tmp_has(tmp, "100"));
+    assert_text(tmp, ino, "hello");
+    saves_tmp_restart(tmp);
     assert_text(tmp, ino, "hello");
     assert_int_equal(open_file(tmp, ino, O_RDWR), EROFS);
     assert_int_equal(lookup(tmp, dir, "a"), ENOENT);
@@ -654,6 +666,29 @@ static void test_a_repeated_change_is_done_once(void **state)
                      ENOENT);
 }
 
+static void test_a_repeated_exchange_is_not_undone(void **state)
+{
+    struct saves_tmp *tmp = *state;
+    uint64_t a = write_file(tmp, tmp->dir, "a", "was a");
+    struct fs_saved saved;
+    struct fs_turn turn;
+
+    write_file(tmp, tmp->dir, "b", "was b");
+    fs_turn_begin(tmp->saves, 2, &turn);
+    assert_int_equal(fs_saves_rename(tmp->saves, &turn, tmp->dir, "a", tmp->dir,
+                                     "b", RENAME_EXCHANGE),
+                     0);
+    saves_tmp_restart(tmp);
+    fs_turn_begin(tmp->saves, 2, &turn);
+    assert_int_equal(fs_saves_rename(tmp->saves, &turn, tmp->dir, "a", tmp->dir,
+                                     "b", RENAME_EXCHANGE),
+                     0);
+    fs_turn_end(&turn);
+    assert_int_equal(fs_saves_lookup(tmp->saves, NULL, tmp->dir, "b", &saved),
+                     0);
+    assert_int_equal(saved.ino, a);
+}
+
 static void test_a_damaged_ledger_is_refused(void **state)
 {
     struct saves_tmp *tmp = *state;
@@ -682,6 +717,35 @@ static void test_a_half_written_record_is_no_step(void **state)
     saves_tmp_restart(tmp);
     assert_int_equal(fs_saves_steps(tmp->saves, steps, 8), 1);
     assert_false(saves_tmp_has(tmp, "steps/1.300"));
+}
+
+static void test_a_damaged_record_is_no_step(void **state)
+{
+    static const struct {
+        off_t offset;
+        char byte;
+    } cases[] = {{0, 'x'}, {8, 9}, {12, 1}, {52, 1}};
+    struct saves_tmp *tmp = *state;
+    struct fs_step steps[8];
+    size_t i;
+
+    for (i = 0; i < N_ITEMS(cases); i++) {
+        uint64_t ino;
+        int fd;
+
+        assert_int_equal(fs_saves_begin(tmp->saves, 1, 300 + i, &ino), 0);
+        fd = openat(tmp->fd,
+                    i == 0   ? "steps/1.300"
+                    : i == 1 ? "steps/1.301"
+                    : i == 2 ? "steps/1.302"
+                             : "steps/1.303",
+                    O_WRONLY | O_CLOEXEC);
+        assert_true(fd >= 0);
+        assert_int_equal(pwrite(fd, &cases[i].byte, 1, cases[i].offset), 1);
+        (void)close(fd); /* damaged as it is */
+        saves_tmp_restart(tmp);
+        assert_int_equal(fs_saves_steps(tmp->saves, steps, 8), 1);
+    }
 }
 
 /* Backing files. */
@@ -796,8 +860,10 @@ int main(void)
         saves_test(test_handles_are_counted_by_the_next_server),
         saves_test(test_a_repeated_open_counts_once),
         saves_test(test_a_repeated_change_is_done_once),
+        saves_test(test_a_repeated_exchange_is_not_undone),
         saves_test(test_a_damaged_ledger_is_refused),
         saves_test(test_a_half_written_record_is_no_step),
+        saves_test(test_a_damaged_record_is_no_step),
         saves_test(test_all_handles_of_a_file_have_one_backing),
         saves_test(test_no_room_is_told_before_damage),
     };
