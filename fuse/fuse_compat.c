@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <fuse_lowlevel.h>
@@ -20,6 +21,8 @@
 #define INIT_HAS_RESEND           (UINT64_C(1) << 39)
 #define OPEN_PARALLEL_WRITES      (UINT32_C(1) << 6)
 #define OPEN_PASSTHROUGH          (UINT32_C(1) << 7)
+
+enum { MAX_AT_WORK = 128 }; /* more than threads */
 
 #define UNIQUE_RESENT (UINT64_C(1) << 63) /* set in a request sent again */
 enum { NOTIFY_RESEND = 7 };
@@ -59,6 +62,8 @@ struct fs_channel {
     atomic_uint_fast64_t init_unique; /* 0: INIT was not read yet */
     atomic_bool is_ready;
     atomic_bool has_passthrough;
+    /* When the requests at work were read, monotonic; 0: free. */
+    atomic_int_fast64_t begun_ns[MAX_AT_WORK];
 };
 
 static const struct {
@@ -80,6 +85,7 @@ enum { N_FEATURES = sizeof(features) / sizeof(features[0]) };
 
 static _Thread_local bool has_faulted;
 static _Thread_local uint64_t current_unique;
+static _Thread_local unsigned work_slot; /* 1 + index in begun_ns; 0: at none */
 
 bool fs_feature_parse(struct base_str name, uint64_t *ret_bits)
 {
@@ -225,11 +231,63 @@ static void read_init(struct fs_channel *channel, void *buf, size_t n)
     channel->init_unique = head->unique;
 }
 
+static int64_t now_ns(void)
+{
+    struct timespec now;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &now); /* cannot fail */
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static void work_end(struct fs_channel *channel)
+{
+    if (work_slot != 0) {
+        channel->begun_ns[work_slot - 1] = 0;
+        work_slot = 0;
+    }
+}
+
+static void work_begin(struct fs_channel *channel)
+{
+    const int64_t now = now_ns();
+    unsigned i;
+
+    for (i = 0; i < MAX_AT_WORK; i++) {
+        int_fast64_t none = 0;
+
+        if (atomic_compare_exchange_strong(&channel->begun_ns[i], &none, now)) {
+            work_slot = i + 1;
+            return;
+        }
+    }
+}
+
+int64_t fs_channel_oldest_ns(struct fs_channel *channel)
+{
+    const int64_t now = now_ns();
+    int64_t oldest = 0;
+    unsigned i;
+
+    for (i = 0; i < MAX_AT_WORK; i++) {
+        const int64_t begun = channel->begun_ns[i];
+
+        if (begun != 0 && now - begun >= oldest) {
+            oldest = now - begun + 1; /* never 0 */
+        }
+    }
+    return oldest;
+}
+
 static ssize_t channel_read(int fd, void *buf, size_t n_bytes, void *userdata)
 {
     struct fs_channel *channel = userdata;
-    ssize_t n = read(fd, buf, n_bytes);
+    ssize_t n;
 
+    work_end(channel); /* one without an answer, or answered elsewhere */
+    n = read(fd, buf, n_bytes);
+    if (n > 0) {
+        work_begin(channel);
+    }
     if (n > 0 && !channel->is_ready) {
         read_init(channel, buf, (size_t)n);
     }
@@ -321,9 +379,8 @@ static ssize_t write_fault(int fd, const struct iovec *iov, int n_iov)
 }
 
 static ssize_t
-channel_writev(int fd, struct iovec *iov, int n_iov, void *userdata)
+send_any(struct fs_channel *channel, int fd, struct iovec *iov, int n_iov)
 {
-    struct fs_channel *channel = userdata;
     ssize_t n;
 
     if (!channel->is_ready && is_init_reply(channel, iov, n_iov)) {
@@ -334,6 +391,15 @@ channel_writev(int fd, struct iovec *iov, int n_iov, void *userdata)
         iov[0].iov_len == sizeof(struct fuse_out_header)) {
         return write_fault(fd, iov, n_iov);
     }
+    return n;
+}
+
+static ssize_t
+channel_writev(int fd, struct iovec *iov, int n_iov, void *userdata)
+{
+    ssize_t n = send_any(userdata, fd, iov, n_iov);
+
+    work_end(userdata);
     return n;
 }
 

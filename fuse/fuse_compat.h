@@ -66,6 +66,10 @@ enum base_code fs_channel_resume(struct fs_channel *channel,
                                  struct fuse_session *session,
                                  struct base_err *err) BASE_MUST_CHECK;
 
+/* For how long this process has been at the request that it has not answered for
+ * the longest time; 0: it is at none.  Any thread. */
+int64_t fs_channel_oldest_ns(struct fs_channel *channel);
+
 /* Valid once INIT was read, that is in the session's init and later. */
 bool fs_channel_has_mmap(const struct fs_channel *channel);
 

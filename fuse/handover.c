@@ -49,7 +49,6 @@ void fs_handover_enter(struct fs_handover *handover)
     uint32_t i;
 
     handover->incarnation = now;
-    handover->n_busy = 0;
     for (i = 0; i < FS_HANDOVER_ONCES; i++) {
         struct fs_once_slot *slot = &handover->onces[i];
 

@@ -57,7 +57,6 @@ struct fs_handover {
     atomic_uint incarnation;     /* which server it is, from 1 */
     atomic_uint_fast64_t source; /* of a mounted directory: a digest of what its
                                     files were when they were first opened */
-    atomic_uint n_busy;          /* requests that may take long: a commit */
     char reason[96];             /* the holder's: why the last server ended */
     struct fs_saved_init init;
     struct fs_once_slot onces[FS_HANDOVER_ONCES];

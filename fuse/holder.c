@@ -35,7 +35,8 @@ enum {
     END_WAIT_S = 40, /* for a server that was told to end */
     RESTARTS_OVER_S = 60,
     MAX_KEPT = 256,
-    BUSY_FACTOR = 10, /* how much longer requests may wait than a ping */
+    SLOW_FACTOR = 10, /* how much longer a request may take than a ping: its
+                         disk may be slow */
 };
 
 enum phase {
@@ -68,9 +69,11 @@ struct holder {
     bool has_killed; /* it was us */
     int line;
     enum phase phase;
-    /* Since it answered a ping; since it was told to end. */
+    bool is_asked; /* a ping is not answered */
+    /* Since that ping, or since it was told to end. */
     int64_t silent_ns;
     int64_t pinged_ns; /* since the last ping */
+    int64_t oldest_ns; /* the request that it is at for longest; 0: at none */
     /* The prober, a child that asks the mount something, and since when; 0:
      * none. */
     pid_t prober;
@@ -243,7 +246,10 @@ fork_server(struct fs_holding *ret, bool *ret_is_server, struct base_err *err)
     }
     holder.line = ends[0];
     holder.phase = PHASE_STARTING;
+    holder.is_asked = false;
     holder.silent_ns = 0;
+    holder.oldest_ns = 0;
+    holder.probing_ns = 0;
     holder.has_killed = false;
     holder.server = fork();
     if (holder.server < 0) {
@@ -326,7 +332,9 @@ static enum base_code read_line(struct base_err *err)
             on_serving();
             break;
         case FS_LINE_PONG:
+            holder.is_asked = false;
             holder.silent_ns = holder.is_ending ? holder.silent_ns : 0;
+            holder.oldest_ns = (int64_t)message.id;
             break;
         case FS_LINE_KEEP:
             kept_add(message.id, fd);
@@ -369,7 +377,7 @@ static void watch_server(int64_t step_ns)
 {
     const int64_t hang_ns = (int64_t)holder.options->hang_s * NS_PER_S;
 
-    holder.silent_ns += step_ns;
+    holder.silent_ns += holder.is_asked || holder.is_ending ? step_ns : 0;
     holder.pinged_ns += step_ns;
     holder.probing_ns += step_ns;
     holder.rested_ns += step_ns;
@@ -387,15 +395,16 @@ static void watch_server(int64_t step_ns)
         kill_server("it hangs");
         return;
     }
-    if (holder.prober != 0 &&
-        holder.probing_ns >
-            hang_ns * (holder.handover->n_busy > 0 ? BUSY_FACTOR : 1)) {
-        kill_server("no request is answered");
+    if (holder.oldest_ns > SLOW_FACTOR * hang_ns ||
+        (holder.prober != 0 && holder.oldest_ns == 0 &&
+         holder.probing_ns > hang_ns)) {
+        kill_server("a request is not answered");
         return;
     }
     /* An answer ends the wait, so there may be less than a tick between. */
     if (holder.pinged_ns >= (int64_t)TICK_MS * (NS_PER_S / 1000)) {
         holder.pinged_ns = 0;
+        holder.is_asked = true;
         /* A full line answers nothing, either. */
         (void)fs_line_send(holder.line, FS_LINE_PING, 0, -1);
     }

@@ -6,7 +6,8 @@
  *             device          <--  DEVICE
  *   SERVING   INIT is answered --> the mount is ready
  *             every second    <--  PING
- *   PONG                      -->
+ *   PONG      age of the oldest
+ *             request, in ns  -->
  *   KEEP      a lock          -->  holds it, too: it outlives the server
  *   DROP                      -->
  *
@@ -36,7 +37,7 @@ enum fs_line_kind {
 struct fs_line_message {
     uint32_t kind;
     uint32_t padding;
-    uint64_t id; /* of KEEP and DROP */
+    uint64_t id; /* of KEEP and DROP; what PONG says */
 };
 
 /* Never waits.  @fd -1: none.  False: it was lost; the other process is gone, or

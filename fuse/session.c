@@ -79,20 +79,22 @@ static bool is_readable(int fd, int timeout_ms)
 }
 
 /* Answer the holder.  False: it has died. */
-static bool answer_holder(const struct fs_line *line)
+static bool answer_holder(struct fs *fs)
 {
+    const int line = fs->line.fd;
     struct fs_line_message message;
     struct base_err err;
     int fd = -1;
     enum base_code rc;
 
-    while ((rc = fs_line_receive(line->fd, &message, &fd, &err)) == BASE_OK) {
+    while ((rc = fs_line_receive(line, &message, &fd, &err)) == BASE_OK) {
         if (fd >= 0) {
             (void)close(fd);
         }
         if (message.kind == FS_LINE_PING) {
             /* What is lost is asked again. */
-            (void)fs_line_send(line->fd, FS_LINE_PONG, 0, -1);
+            (void)fs_line_send(line, FS_LINE_PONG,
+                               (uint64_t)fs_channel_oldest_ns(fs->channel), -1);
         }
     }
     return rc == BASE_NOT_FOUND;
@@ -114,7 +116,7 @@ static bool wait_for_end(struct session *session)
         if (fds[1].revents != 0) {
             return false;
         }
-        if (fds[2].revents != 0 && !answer_holder(&session->fs->line)) {
+        if (fds[2].revents != 0 && !answer_holder(session->fs)) {
             session->is_orphan = true;
         }
         if (session->is_orphan || fds[0].revents != 0) {
