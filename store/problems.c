@@ -24,10 +24,8 @@ static void keep(struct store_problems *problems, const struct base_err *line)
 }
 
 /* base_fail cuts a line that is too long, and keeps it one line. */
-static void line_make(struct base_err *line,
-                      enum base_code code,
-                      const char *fmt,
-                      va_list args)
+__attribute__((format(printf, 3, 0))) static void line_make(
+    struct base_err *line, enum base_code code, const char *fmt, va_list args)
 {
     char text[BASE_ERR_TEXT_BYTES + 1];
 
