@@ -12,7 +12,7 @@ static const char *threads_text;
 static bool wants_json;
 
 static const struct base_option options[] = {
-    {"budget", 0, "SIZE", "init: the most that blobs may take", &budget_text,
+    {"budget", 0, "SIZE", "init: the most that it may take", &budget_text,
      NULL},
     {"threads", 0, "N",
      "scrub, compact: threads (default: the processors, at most 8)",

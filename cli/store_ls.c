@@ -184,6 +184,7 @@ static enum base_code list_jobs(const struct store_root *root,
 static void print_store(const struct store_root *root,
                         uint64_t used,
                         uint64_t budget,
+                        uint64_t staged,
                         uint64_t unnamed)
 {
     char text[24];
@@ -192,6 +193,9 @@ static void print_store(const struct store_root *root,
                  base_format_size(used, text));
     if (budget != 0) {
         (void)printf(" of %s", base_format_size(budget, text));
+    }
+    if (staged > 0) {
+        (void)printf(", %s being written", base_format_size(staged, text));
     }
     if (unnamed > 0) {
         (void)printf(", %s for the sweep", base_format_size(unnamed, text));
@@ -204,25 +208,29 @@ enum cli_exit cli_store_ls(const struct store_root *root, bool wants_json)
     __attribute__((cleanup(cli_store_sum_done))) struct cli_store_sum all = {0};
     struct base_err err = {0};
     json_t *jobs = wants_json ? json_array() : NULL;
-    uint64_t used = 0, budget = 0, unnamed;
+    uint64_t used = 0, budget = 0, staged = 0, unnamed;
 
     if (store_root_usage(root, &used, &budget, &err) != BASE_OK ||
+        store_root_staged(root, &staged, &err) != BASE_OK ||
         list_jobs(root, &all, jobs, &err) != BASE_OK) {
         json_decref(jobs);
         return cli_tell("store", &err);
     }
     /* What a damaged version names is not known. */
-    unnamed = used - base_min_u64(named_bytes(&all), used);
+    staged = base_min_u64(staged, used); /* both change meanwhile */
+    unnamed = used - staged;
+    unnamed -= base_min_u64(named_bytes(&all), unnamed);
     unnamed = all.n_damaged > 0 ? 0 : unnamed;
     if (!wants_json) {
-        print_store(root, used, budget, unnamed);
+        print_store(root, used, budget, staged, unnamed);
         return CLI_DONE;
     }
     return cli_print_json(
-        "store", json_pack("{si so ss sI sI sI sI so}", "version", 1, "root",
+        "store", json_pack("{si so ss sI sI sI sI sI so}", "version", 1, "root",
                            cli_json_text(store_root_path(root)), "id",
                            store_root_id(root), "used_bytes", (json_int_t)used,
-                           "budget_bytes", (json_int_t)budget, "unnamed_bytes",
+                           "budget_bytes", (json_int_t)budget, "staged_bytes",
+                           (json_int_t)staged, "unnamed_bytes",
                            (json_int_t)unnamed, "undigested_bytes",
                            (json_int_t)all.undigested_bytes, "jobs", jobs));
 }

@@ -121,6 +121,10 @@ static enum base_code look_at(const struct store_dir *dir,
     int flags = dir->save != NULL ? AT_SYMLINK_NOFOLLOW : 0;
 
     if (fstatat(dir_fd, name, ret, flags) != 0) {
+        if (errno == ENOENT && dir->save != NULL) {
+            return base_fail(err, BASE_CHANGED, "%s: went away meanwhile",
+                             label);
+        }
         if (errno == ENOENT && dir_fd != AT_FDCWD) { /* it was listed */
             return base_fail(err, BASE_BAD_INPUT, "%s: a link to nothing",
                              label);

@@ -70,13 +70,13 @@ enum base_code store_problems_take(struct store_problems *problems,
     case BASE_BAD_INPUT:
     case BASE_MISMATCH:
     case BASE_LIMIT:
+    case BASE_DENIED: /* a file's mode is its writer's */
     case BASE_UNSUPPORTED:
         keep(problems, err);
         return BASE_OK;
     case BASE_OK:
     case BASE_NOT_FOUND:
     case BASE_EXISTS:
-    case BASE_DENIED:
     case BASE_NO_MEM:
     case BASE_NO_SPACE:
     case BASE_IO:

@@ -16,6 +16,8 @@
  *   ROOT/jobs/JOB/last             the highest number ever given (decimal)
  *   ROOT/staging/ATTEMPT/          what an unfinished change has made; removed
  *                                  by whoever takes the lock next
+ *   ROOT/staging/save.JOB/         saves being written (store/save.h); removed
+ *                                  when nobody holds its lock
  *
  * Numbers are never reused.  The current version is the highest published
  * one.  Publishing is one rename, of staging/ATTEMPT/version to its place.
@@ -66,6 +68,11 @@ enum base_code store_root_usage(const struct store_root *root,
                                 uint64_t *ret_used,
                                 uint64_t *ret_budget,
                                 struct base_err *err) BASE_MUST_CHECK;
+
+/* Those of staging/ that are no blob's. */
+enum base_code store_root_staged(const struct store_root *root,
+                                 uint64_t *ret_bytes,
+                                 struct base_err *err) BASE_MUST_CHECK;
 
 /* Jobs, sorted (given, free with base_names_free), and a job's published
  * versions, ascending (given, free with free()).

@@ -71,7 +71,8 @@ static enum base_code find_published(const struct store_root *root,
 
         code = store_version_open_manifest(root, job, numbers[n - 1], &version,
                                            err);
-        if (code == BASE_NOT_FOUND) { /* released meanwhile */
+        if (code == BASE_NOT_FOUND || code == BASE_BAD_INPUT ||
+            code == BASE_MISMATCH) { /* released meanwhile, or damaged */
             continue;
         }
         BASE_TRY(code);

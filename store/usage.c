@@ -22,6 +22,7 @@ struct linked {
 struct usage {
     const struct store_root *root;
     uint64_t used;
+    uint64_t blob_bytes;            /* of these; staged or not */
     BASE_VEC(struct linked) linked; /* staged files with several names */
 };
 
@@ -155,10 +156,39 @@ static enum base_code add_blob(void *ctx,
 {
     struct usage *usage = ctx;
 
-    if (blob == NULL || is_staged(usage, path)) {
+    if (blob == NULL) {
         return BASE_OK;
     }
-    return add(usage, blob->n_bytes, err);
+    if (!base_add_u64(usage->blob_bytes, blob->n_bytes, &usage->blob_bytes)) {
+        return base_fail(err, BASE_LIMIT, "blobs: 2^64 bytes or more");
+    }
+    return is_staged(usage, path) ? BASE_OK : add(usage, blob->n_bytes, err);
+}
+
+static enum base_code measure(const struct store_root *root,
+                              uint64_t *ret_used,
+                              uint64_t *ret_blob_bytes,
+                              struct base_err *err)
+{
+    __attribute__((cleanup(usage_done))) struct usage usage = {.root = root};
+
+    BASE_TRY(add_tree(&usage, store_root_fd(root), "staging", 0, err));
+    BASE_TRY(add_linked(&usage, err));
+    BASE_TRY(store_blobs_each(root, add_blob, &usage, err));
+    *ret_used = usage.used;
+    *ret_blob_bytes = base_min_u64(usage.blob_bytes, usage.used);
+    return BASE_OK;
+}
+
+enum base_code store_root_staged(const struct store_root *root,
+                                 uint64_t *ret_bytes,
+                                 struct base_err *err)
+{
+    uint64_t used = 0, blob_bytes = 0;
+
+    BASE_TRY(measure(root, &used, &blob_bytes, err));
+    *ret_bytes = used - blob_bytes;
+    return BASE_OK;
 }
 
 enum base_code store_root_usage(const struct store_root *root,
@@ -166,12 +196,10 @@ enum base_code store_root_usage(const struct store_root *root,
                                 uint64_t *ret_budget,
                                 struct base_err *err)
 {
-    __attribute__((cleanup(usage_done))) struct usage usage = {.root = root};
+    uint64_t used = 0, blob_bytes = 0;
     uint64_t budget = store_root_budget(root);
 
-    BASE_TRY(add_tree(&usage, store_root_fd(root), "staging", 0, err));
-    BASE_TRY(add_linked(&usage, err));
-    BASE_TRY(store_blobs_each(root, add_blob, &usage, err));
+    BASE_TRY(measure(root, &used, &blob_bytes, err));
     if (budget == 0) {
         struct statvfs fs;
 
@@ -180,11 +208,11 @@ enum base_code store_root_usage(const struct store_root *root,
                                    store_root_path(root));
         }
         if (!base_mul_u64(fs.f_bavail, fs.f_frsize, &budget) ||
-            !base_add_u64(budget, usage.used, &budget)) {
+            !base_add_u64(budget, used, &budget)) {
             budget = UINT64_MAX;
         }
     }
-    *ret_used = usage.used;
+    *ret_used = used;
     *ret_budget = budget;
     return BASE_OK;
 }

@@ -11,6 +11,7 @@
 
 #include "base/file.h"
 #include "base/io.h"
+#include "ptc/safetensors.h"
 #include "store/copy.h"
 #include "store/source.h"
 #include "tests/prop/file_bytes.h"
@@ -99,6 +100,103 @@ void tree_dir_write(const char *dir, const struct ptc_layout *layout)
                                        ptc_file_n_bytes(file)});
     }
     file_set_done(&set);
+}
+
+/* --- thinning ----------------------------------------------------------- */
+
+/* `"step":"S"` into the metadata of a file's header. */
+static void add_step(struct base_buf *bytes, const char *step)
+{
+    static const char at[] = "\"__metadata__\":{";
+    BASE_AUTO_BUF more;
+    const char *found;
+    uint64_t n;
+
+    base_buf_init(&more, MAX_FILE);
+    found = memmem(bytes->ptr, bytes->len, at, sizeof(at) - 1);
+    assert_non_null(found);
+    found += sizeof(at) - 1;
+    (void)base_buf_add(&more, bytes->ptr, (size_t)(found - bytes->ptr));
+    (void)base_buf_addf(&more, "\"step\":\"%s\",", step);
+    (void)base_buf_add(&more, found, bytes->len - (size_t)(found - bytes->ptr));
+    assert_int_equal(more.failed, BASE_OK);
+    n = more.len - 8;
+    for (unsigned i = 0; i < 8; i++) {
+        more.ptr[i] = (char)(n >> (8 * i) & 0xff);
+    }
+    bytes->len = 0;
+    assert_int_equal(base_buf_add(bytes, more.ptr, more.len), BASE_OK);
+}
+
+/* The entries of @from that @keep says, as those of a file to be; given. */
+static struct ptc_st_new *kept(const struct ptc_st_header *from,
+                               bool (*keep)(void *ctx, struct base_str name),
+                               void *ctx,
+                               uint32_t *ret_n)
+{
+    struct ptc_st_new *entries = calloc(from->n_entries + 1, sizeof(*entries));
+
+    assert_non_null(entries);
+    *ret_n = 0;
+    for (uint32_t i = 0; i < from->n_entries; i++) {
+        const struct ptc_st_entry *e = &from->entries[i];
+
+        if (keep(ctx, e->name)) {
+            entries[(*ret_n)++] =
+                (struct ptc_st_new){.name = e->name,
+                                    .dtype = e->dtype,
+                                    .n_dims = e->n_dims,
+                                    .shape = e->shape,
+                                    .n_bytes = e->end - e->begin};
+        }
+    }
+    ptc_st_order(entries, *ret_n);
+    return entries;
+}
+
+uint32_t tree_dir_thin(const char *path,
+                       bool (*keep)(void *ctx, struct base_str name),
+                       void *ctx,
+                       const char *step)
+{
+    BASE_AUTO_BUF from;
+    BASE_AUTO_BUF to;
+    BASE_AUTO(ptc_st_header) header = NULL;
+    BASE_AUTO_MEM struct ptc_st_new *entries = NULL;
+    struct base_err err = {0};
+    uint64_t n_json = 0;
+    uint32_t n = 0;
+
+    base_buf_init(&from, MAX_FILE);
+    base_buf_init(&to, MAX_FILE);
+    assert_ok(base_file_read(AT_FDCWD, path, &from, &err), &err);
+    assert_ok(ptc_st_header_length((const uint8_t *)from.ptr, from.len, path,
+                                   &n_json, &err),
+              &err);
+    assert_ok(ptc_st_header_parse((struct base_str){from.ptr + 8, n_json},
+                                  from.len, path, &header, &err),
+              &err);
+    entries = kept(header, keep, ctx, &n);
+    assert_ok(ptc_st_header_write(entries, n, (struct base_str){0}, &to, &err),
+              &err);
+    if (step != NULL) {
+        add_step(&to, step);
+    }
+    for (uint32_t k = 0; k < n; k++) {
+        for (uint32_t i = 0; i < header->n_entries; i++) {
+            const struct ptc_st_entry *e = &header->entries[i];
+
+            if (base_str_eq(e->name, entries[k].name)) {
+                (void)base_buf_add(&to,
+                                   from.ptr + header->data_offset + e->begin,
+                                   e->end - e->begin);
+            }
+        }
+    }
+    assert_int_equal(to.failed, BASE_OK);
+    assert_int_equal(unlink(path), 0);
+    assert_ok(base_file_write(AT_FDCWD, path, base_buf_str(&to), &err), &err);
+    return n;
 }
 
 /* --- converting --------------------------------------------------------- */

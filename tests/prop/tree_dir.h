@@ -30,6 +30,14 @@ enum base_code tree_dir_convert(const char *from,
  * in @except (may be NULL) are not looked at. */
 void tree_dir_same(const char *a, const char *b, const char *except);
 
+/* Write the safetensors file @path anew, with those tensors only that @keep
+ * says, without the metadata key "retile", and with "step" when @step is not
+ * NULL.  Returns how many tensors were kept. */
+uint32_t tree_dir_thin(const char *path,
+                       bool (*keep)(void *ctx, struct base_str name),
+                       void *ctx,
+                       const char *step);
+
 /* Write a file, its directory must exist. */
 void tree_dir_put(const char *dir, const char *name, struct base_str bytes);
 

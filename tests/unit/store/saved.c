@@ -7,7 +7,6 @@
 #include <sys/stat.h>
 
 #include "base/hash.h"
-#include "ptc/safetensors.h"
 #include "store/change.h"
 #include "store/copy.h"
 #include "tests/prop/tree_dir.h"
@@ -146,81 +145,6 @@ static void read_all(const char *path, struct base_buf *bytes)
 
     base_buf_init(bytes, MAX_FILE);
     assert_ok(base_file_read(AT_FDCWD, path, bytes, &err), &err);
-}
-
-/* The JSON @text with `"step":"S"` added to its metadata. */
-static void add_step(struct base_buf *bytes, const char *step)
-{
-    static const char at[] = "\"__metadata__\":{";
-    BASE_AUTO_BUF json;
-    char *found;
-    uint64_t n;
-
-    base_buf_init(&json, MAX_FILE);
-    found = memmem(bytes->ptr, bytes->len, at, sizeof(at) - 1);
-    assert_non_null(found);
-    found += sizeof(at) - 1;
-    (void)base_buf_add(&json, bytes->ptr, (size_t)(found - bytes->ptr));
-    (void)base_buf_addf(&json, "\"step\":\"%s\",", step);
-    (void)base_buf_add(&json, found, bytes->len - (size_t)(found - bytes->ptr));
-    n = json.len - 8;
-    memcpy(json.ptr, &n, sizeof(n)); /* little endian here */
-    bytes->len = 0;
-    assert_int_equal(base_buf_add(bytes, json.ptr, json.len), BASE_OK);
-}
-
-void saved_thin(const char *path,
-                bool (*keep)(void *ctx, struct base_str name),
-                void *ctx,
-                const char *step)
-{
-    BASE_AUTO_BUF from;
-    BASE_AUTO_BUF to;
-    BASE_AUTO(ptc_st_header) header = NULL;
-    struct ptc_st_new entries[32];
-    struct base_err err = {0};
-    uint64_t n_json = 0;
-    uint32_t n = 0;
-
-    read_all(path, &from);
-    base_buf_init(&to, MAX_FILE);
-    assert_ok(ptc_st_header_length((const uint8_t *)from.ptr, from.len, path,
-                                   &n_json, &err),
-              &err);
-    assert_ok(ptc_st_header_parse((struct base_str){from.ptr + 8, n_json},
-                                  from.len, path, &header, &err),
-              &err);
-    for (uint32_t i = 0; i < header->n_entries; i++) {
-        const struct ptc_st_entry *e = &header->entries[i];
-
-        if (keep(ctx, e->name)) {
-            assert_true(n < N_ITEMS(entries));
-            entries[n++] = (struct ptc_st_new){.name = e->name,
-                                               .dtype = e->dtype,
-                                               .n_dims = e->n_dims,
-                                               .shape = e->shape,
-                                               .n_bytes = e->end - e->begin};
-        }
-    }
-    ptc_st_order(entries, n);
-    assert_ok(ptc_st_header_write(entries, n, (struct base_str){0}, &to, &err),
-              &err);
-    if (step != NULL) {
-        add_step(&to, step);
-    }
-    for (uint32_t k = 0; k < n; k++) {
-        for (uint32_t i = 0; i < header->n_entries; i++) {
-            const struct ptc_st_entry *e = &header->entries[i];
-
-            if (base_str_eq(e->name, entries[k].name)) {
-                (void)base_buf_add(&to,
-                                   from.ptr + header->data_offset + e->begin,
-                                   e->end - e->begin);
-            }
-        }
-    }
-    assert_int_equal(unlink(path), 0);
-    assert_ok(base_file_write(AT_FDCWD, path, base_buf_str(&to), &err), &err);
 }
 
 void saved_put(const char *path, const char *text)

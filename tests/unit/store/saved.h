@@ -55,12 +55,6 @@ saved_in(const struct saved *saved, uint64_t step, const char *fmt, ...)
 void saved_write(const struct saved *saved, uint64_t step);
 /* The same as a directory of its own, "DIR/whole": what a version must be. */
 void saved_write_whole(const struct saved *saved);
-/* Write @path anew, with those tensors only that @keep says; its metadata: the
- * key "step" when @step is not NULL. */
-void saved_thin(const char *path,
-                bool (*keep)(void *ctx, struct base_str name),
-                void *ctx,
-                const char *step);
 void saved_put(const char *path, const char *text);
 void saved_unlink(const char *path);
 /* Change byte @at from the end of a file. */

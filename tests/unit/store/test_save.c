@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "store/change.h"
+#include "tests/prop/tree_dir.h"
 
 /* Version 1: everything, saved as step 10. */
 static void make_parent(struct saved *saved)
@@ -100,9 +101,9 @@ static void thin_all(const struct saved *saved, uint64_t step, writes_fn writes)
         struct thinning t = {writes, who_is(rank)};
 
         for (size_t g = 0; g < N_ITEMS(groups); g++) {
-            saved_thin(saved_in(saved, step, "ranks/%03u/%s.safetensors", rank,
-                                groups[g]),
-                       keep, &t, "20");
+            tree_dir_thin(saved_in(saved, step, "ranks/%03u/%s.safetensors",
+                                   rank, groups[g]),
+                          keep, &t, "20");
         }
     }
 }
@@ -200,7 +201,7 @@ static void make_bare(const struct saved *saved, const char *file)
 {
     struct thinning t = {all_write_all, {0}};
 
-    saved_thin(in(saved, file), keep, &t, NULL);
+    tree_dir_thin(in(saved, file), keep, &t, NULL);
 }
 
 static void change_dtype(const struct saved *saved)
@@ -315,15 +316,15 @@ static void put_file_step(const struct saved *saved)
 {
     struct thinning t = {all_write_all, {0}};
 
-    saved_thin(in(saved, OPTIM(3)), keep, &t, "21");
-    saved_thin(in(saved, OPTIM(4)), keep, &t, "twenty");
+    tree_dir_thin(in(saved, OPTIM(3)), keep, &t, "21");
+    tree_dir_thin(in(saved, OPTIM(4)), keep, &t, "twenty");
 }
 
 static void differ_in_tie(const struct saved *saved)
 {
     struct thinning t = {all_write_all, {0}};
 
-    saved_thin(in(saved, MODEL(4)), keep, &t, "20");
+    tree_dir_thin(in(saved, MODEL(4)), keep, &t, "20");
     saved_flip(in(saved, MODEL(4)), 0);
 }
 

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "store/change.h"
+#include "tests/prop/tree_dir.h"
 #include "tests/unit/store/sample.h"
 
 static void make_parent(struct saved *saved)
@@ -110,8 +111,8 @@ static void test_a_first_save_is_inferred(void **state)
     saved_unlink(saved_in(saved, 10, "layout.yaml"));
     for (unsigned rank = 0; rank < 8; rank++) {
         saved_unlink(saved_in(saved, 10, "ranks/%03u/optim.safetensors", rank));
-        saved_thin(saved_in(saved, 10, "ranks/%03u/model.safetensors", rank),
-                   keep_all, NULL, "10");
+        tree_dir_thin(saved_in(saved, 10, "ranks/%03u/model.safetensors", rank),
+                      keep_all, NULL, "10");
     }
     saved_unlink(saved_in(saved, 10, "ranks/000/model.safetensors"));
     saved_unlink(saved_in(saved, 10, "ranks/003/model.safetensors"));
@@ -130,8 +131,8 @@ static void test_a_first_save_is_inferred(void **state)
     saved_unlink(saved_in(saved, 20, "layout.yaml"));
     for (unsigned rank = 0; rank < 8; rank++) {
         saved_unlink(saved_in(saved, 20, "ranks/%03u/optim.safetensors", rank));
-        saved_thin(saved_in(saved, 20, "ranks/%03u/model.safetensors", rank),
-                   keep_all, NULL, NULL);
+        tree_dir_thin(saved_in(saved, 20, "ranks/%03u/model.safetensors", rank),
+                      keep_all, NULL, NULL);
     }
     saved_unlink(saved_in(saved, 20, "ranks/001/model.safetensors"));
     saved_unlink(saved_in(saved, 20, "ranks/003/model.safetensors"));
@@ -349,7 +350,7 @@ static void replace_file(void)
     const char *path = saved_in(hooked, 20, "ranks/000/model.safetensors");
 
     hooked->hook = NULL;
-    saved_thin(path, keep_all, NULL, NULL);
+    tree_dir_thin(path, keep_all, NULL, NULL);
 }
 
 static void remove_file(void)

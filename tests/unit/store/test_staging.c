@@ -208,6 +208,15 @@ static uint64_t used(const struct saved *saved)
     return n;
 }
 
+static uint64_t not_yet(const struct saved *saved)
+{
+    uint64_t n = 0;
+    struct base_err err = {0};
+
+    assert_ok(store_root_staged(saved->root, &n, &err), &err);
+    return n;
+}
+
 static uint64_t room(const struct saved *saved)
 {
     uint64_t n = 0;
@@ -250,9 +259,11 @@ static void test_staged_files_count_once(void **state)
     staged = used(saved);
     assert_true(staged >= 16 * 4096 && staged < 64 * 8192);
     assert_int_equal(room(saved), BUDGET - staged);
+    assert_int_equal(not_yet(saved), staged); /* nothing is a blob */
     assert_int_equal(saved_must_commit(saved, 10, 0), 1);
     assert_int_equal(used(saved), staged); /* they have two names now */
     assert_ok(saved_finish(saved, 10, STORE_REPLICAS_WARN, 1, &err), &err);
+    assert_true(not_yet(saved) <= 4096);
     assert_true(used(saved) < staged); /* replicas and layout.yaml are gone */
 
     /* What is not written yet is wanted all the same. */
