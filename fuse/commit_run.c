@@ -168,9 +168,7 @@ static void run_job(struct fs_commit *commit, const struct fs_job *job)
     struct base_err err = {0};
     int errnum;
 
-    commit->fs->handover->n_busy++; /* the holder is patient meanwhile */
     errnum = do_commit(commit, job, &err);
-    commit->fs->handover->n_busy--;
     if (errnum != 0) {
         commit_tell_step(commit, BASE_ERROR, "save not committed",
                          job->generation, job->step, err.text);
