@@ -175,6 +175,7 @@ static enum base_code take_saves(struct fs_commit *commit, struct base_err *err)
         return BASE_OK;
     }
     BASE_TRY(rc);
+    fs_line_keep_staging(&fs->line, store_staging_lock_fd(commit->staging));
     BASE_TRY(
         fs_saves_create(store_staging_fd(commit->staging), &fs->saves, err));
     fs_saves_set_guard(fs->saves, &guard);
