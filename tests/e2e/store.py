@@ -1,12 +1,10 @@
 #!/usr/bin/env python3
-"""A store as a whole: import, rescale, export, release, and what dies in them.
+"""A store as a whole: import, rescale, export, what is refused, what is damaged.
 
     store.py [PART-OF-A-NAME]...     only those parts (see PARTS)
 
   - what is exported equals what `retile convert` writes, byte for byte, before
     and after every rescale and rollback;
-  - kill -9 at every fault point of import, rescale, release, compaction and
-    sweep: fsck finds nothing, the old version is the same, the next run succeeds;
   - a budget refuses before a byte is written;
   - two processes at once;
   - a damaged version is told as such, beside the others;
@@ -17,7 +15,6 @@ import os
 import pathlib
 import random
 import shutil
-import signal
 import struct
 import subprocess
 import sys
@@ -186,70 +183,6 @@ def rescale_is_small(top, work):
     check(store.used() == used, "blobs were added", used, store.used())
 
 
-def crashes(top, work):
-    """SIGKILL at each pass of each point, in each verb."""
-    spec, tree = wanted(top, 2, 2)
-    points = [p["name"] for p in
-              json.loads(run("fault", "ls", "--json").stdout)["points"]
-              if p["name"].startswith(("store.", "compact.", "io.",
-                                     "convert.block"))]
-    verbs = {
-        "import": lambda s, f, c: s.job("import", top / "in", "--threads", "1",
-                                        fault=f, code=c),
-        "rescale": lambda s, f, c: s.job("rescale", "--to", spec, fault=f,
-                                         code=c),
-        "release": lambda s, f, c: s.job("version", "release", 1, fault=f,
-                                         code=c),
-        "compact": lambda s, f, c: run("store", "compact", s.root, "j@3",
-                                       "--threads", "1", fault=f, code=c),
-        "sweep": lambda s, f, c: run("store", "sweep", s.root, fault=f, code=c),
-    }
-    fresh = work / "fresh"
-    fresh.mkdir()
-    store = Store(fresh)
-    store.job("import", tree)
-    store.job("import", tree)
-    passed = set()
-    for verb, call in verbs.items():
-        if verb == "compact":
-            store.job("rescale", "--to", wanted(top, 2, 3)[0])
-        if verb == "sweep":
-            store.job("version", "release", 1)
-            run("store", "compact", store.root, "j@3")
-        for point in points:
-            n = 1
-            while True:
-                what = f"{verb} {point}=crash@{n}"
-                here = work / "here"
-                shutil.copytree(fresh, here)
-                store = Store.__new__(Store)
-                store.top, store.root = here, here / "store"
-                done = call(store, f"{point}=crash@{n}", None)
-                if done.returncode == 0:
-                    shutil.rmtree(here)
-                    break
-                check(done.returncode == -signal.SIGKILL, what, done.stderr)
-                passed.add(point)
-                store.fsck(what)
-                store.export_is(tree, what, "--version", "2")
-                was_released = verb == "release" and 1 not in store.numbers()
-                call(store, None, 3 if was_released else 0)
-                store.fsck(what)
-                store.export_is(tree, what, "--version", "2")
-                run("store", "sweep", store.root)
-                store.fsck(what, "scrub")
-                check(not any((store.root / "staging").iterdir()), what,
-                      "staging is left")
-                shutil.rmtree(here)
-                n += 1 if point.startswith(("store.", "compact.")) \
-                    else 1 + n // 2
-        store = Store.__new__(Store)
-        store.top, store.root = fresh, fresh / "store"
-        print(f"{verb}: killed at every point", flush=True)
-    needed = set(points)
-    check(passed == needed, "points never passed:", needed - passed)
-
-
 def errors(top, work):
     """A call that fails: exit 1, nothing left, nothing changed."""
     spec, tree = wanted(top, 2, 2)
@@ -384,7 +317,7 @@ def flips(top, work):
     print(f"{N_FLIPS} flipped bits found", flush=True)
 
 
-PARTS = (exports, rescale_is_small, crashes, errors, budget, two_at_once,
+PARTS = (exports, rescale_is_small, errors, budget, two_at_once,
          compacts, damaged, flips)
 
 
