@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 
 #include "base/fault.h"
+#include "store/blob.h"
 
 /* Every call of a kind fails once; a commit has fewer of each. */
 enum { MAX_PASSES = 400 };
@@ -122,6 +123,26 @@ static void must_be_killed(struct saved *saved,
     }
 }
 
+/* All blobs of the newest version are sealed. */
+static void must_be_sealed(const struct saved *saved)
+{
+    BASE_AUTO(store_version) version = NULL;
+    const struct ptc_manifest *manifest;
+    struct base_err err = {0};
+
+    assert_ok(store_version_open(saved->root, "j", 0, &version, &err), &err);
+    manifest = store_version_manifest(version);
+    for (uint32_t i = 0; i < ptc_manifest_n_blobs(manifest); i++) {
+        struct ptc_manifest_blob blob = ptc_manifest_blob(manifest, i);
+        BASE_AUTO_FD fd = -1;
+        struct stat st;
+
+        assert_ok(store_blob_open(saved->root, &blob, &fd, &err), &err);
+        assert_int_equal(fstat(fd, &st), 0);
+        assert_int_equal(st.st_mode & 07777, 0400);
+    }
+}
+
 static void test_a_commit_killed_before_it_publishes_is_none(void **state)
 {
     static const char *const points[] = {
@@ -145,8 +166,49 @@ static void test_a_commit_killed_before_it_publishes_is_none(void **state)
     }
     /* Numbers may be left out: `last` was raised. */
     assert_true(saved_must_commit(saved, 20, 1) >= 2);
+    must_be_sealed(saved);
     saved_must_equal(saved, 0);
     saved_must_be_sound(saved);
+}
+
+static void commit_changed(struct saved *saved)
+{
+    struct base_err err = {0};
+    uint64_t number = 0;
+
+    _exit(saved_commit(saved, 20, 1, STORE_REPLICAS_WARN, &number, &err));
+}
+
+/* When all is done but the rename, a file is written to. */
+static void
+test_a_file_written_at_the_last_moment_is_not_published(void **state)
+{
+    struct saved *saved = *state;
+    BASE_AUTO_MEM char *before = NULL;
+    BASE_AUTO_MEM char *after = NULL;
+    int status = 0;
+    pid_t child;
+
+    prepare(saved);
+    before = blobs(saved);
+    arm("store.publish=stop");
+    child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        (void)alarm(60);
+        commit_changed(saved);
+    }
+    assert_int_equal(waitpid(child, &status, WUNTRACED), child);
+    disarm();
+    assert_true(WIFSTOPPED(status));
+    saved_flip(saved_in(saved, 20, "ranks/000/model.safetensors"), 0);
+    assert_int_equal(kill(child, SIGCONT), 0);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), BASE_CHANGED);
+    assert_int_equal(saved_n_versions(saved), 1);
+    after = blobs(saved);
+    assert_string_equal(after, before);
 }
 
 static void must_be_new(struct saved *saved, const char *point)
@@ -161,6 +223,8 @@ static void must_be_new(struct saved *saved, const char *point)
     saved_must_equal(saved, 2);
     assert_int_equal(saved_must_commit(saved, 20, 1), 2); /* it is there */
     assert_ok(saved_finish(saved, 20, STORE_REPLICAS_WARN, 2, &err), &err);
+    must_be_sealed(saved);
+    must_be_sealed(saved);
     saved_must_equal(saved, 2);
     saved_must_be_sound(saved);
 }
@@ -265,6 +329,7 @@ int main(void)
         saved_test(test_a_commit_killed_before_it_publishes_is_none),
         saved_test(test_a_commit_killed_when_it_published_is_found),
         saved_test(test_a_commit_killed_at_its_end_is_found),
+        saved_test(test_a_file_written_at_the_last_moment_is_not_published),
         saved_test(test_a_killed_finish_is_begun_again),
         saved_test(test_a_commit_that_fails_leaves_all_as_it_was),
     };

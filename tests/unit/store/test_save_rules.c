@@ -246,6 +246,22 @@ static void test_a_kept_object_keeps_its_digest(void **state)
     saved_must_be_sound(saved);
 }
 
+static void test_a_job_s_object_may_become_the_ranks(void **state)
+{
+    struct saved *saved = *state;
+
+    make_parent(saved);
+    saved_write(saved, 20);
+    saved_unlink(saved_in(saved, 20, "note.txt"));
+    for (unsigned rank = 0; rank < 8; rank++) {
+        saved_put(saved_in(saved, 20, "ranks/%03u/note.txt", rank), "own");
+    }
+    assert_int_equal(saved_must_commit(saved, 20, 1), 2);
+    must_have(saved, 2, "note.txt", PTC_NONE, NULL);
+    must_have(saved, 2, "note.txt", 6, "own");
+    saved_must_be_sound(saved);
+}
+
 static void test_objects_of_ranks_are_all_there_or_none(void **state)
 {
     struct saved *saved = *state;
@@ -290,6 +306,7 @@ static void test_a_save_that_is_there_is_not_made_again(void **state)
     after = saved_picture(saved_at(saved, "store"));
     assert_string_equal(after, before);
     assert_int_equal(saved_must_commit(saved, 20, 2), 3); /* of another one */
+    assert_int_equal(saved_must_commit(saved, 20, 0), 4); /* of none */
 }
 
 /* --- what is not looked at, and what is told ---------------------------- */
@@ -441,6 +458,7 @@ int main(void)
         saved_test(test_a_save_may_bring_a_group_and_then_has_it),
         saved_test(test_job_objects_stay_and_the_position_does_not),
         saved_test(test_a_kept_object_keeps_its_digest),
+        saved_test(test_a_job_s_object_may_become_the_ranks),
         saved_test(test_objects_of_ranks_are_all_there_or_none),
         saved_test(test_a_save_that_is_there_is_not_made_again),
         saved_test(test_hidden_names_and_directories_are_ignored),

@@ -273,6 +273,9 @@ static void test_staged_files_count_once(void **state)
     assert_true(fd >= 0);
     assert_int_equal(ftruncate(fd, HOLE), 0);
     assert_int_equal(used(saved), staged + HOLE);
+    assert_int_equal(link(saved_in(saved, 20, "f"), saved_in(saved, 20, "g")),
+                     0);
+    assert_int_equal(used(saved), staged + HOLE); /* two names of one */
     assert_int_equal(ftruncate(fd, 8 * (off_t)HOLE), 0);
     assert_int_equal(room(saved), 0); /* past the budget */
     (void)close(fd);
