@@ -11,7 +11,7 @@
 #include "fuse/handover.h"
 
 /* What a save that is being finished gets when the mount ends. */
-enum { FINISH_WAIT_S = 10 };
+enum { FINISH_WAIT_S = 5 };
 
 static bool room_left(void *ctx, uint64_t *ret_bytes)
 {
@@ -28,39 +28,6 @@ static void tell_saves(void *ctx, const char *path, const char *reason)
     fs_events_add(commit->fs->events, BASE_WARNING, "save", path, reason);
 }
 
-/* The version that a dead server made of @step, after the last one it knew of;
- * 0: none. */
-static uint64_t find_published(struct fs_commit *commit,
-                               const struct fs_step *step)
-{
-    struct fs_versions *versions = commit->fs->versions;
-    BASE_AUTO_MEM uint64_t *numbers = NULL;
-    struct fs_generations all;
-    struct base_err err;
-    size_t n = 0;
-    size_t i;
-
-    fs_versions_generations(versions, &all);
-    if (fs_versions_list(versions, &numbers, &n, &err) != BASE_OK) {
-        return 0;
-    }
-    for (i = 0; i < n; i++) {
-        struct fs_version *version = NULL;
-        bool is_it;
-
-        if (numbers[i] <= all.seen ||
-            fs_versions_open(versions, numbers[i], &version, &err) != BASE_OK) {
-            continue;
-        }
-        is_it = version->is_saved && version->step == step->step;
-        fs_versions_let_go(versions, version, 1);
-        if (is_it) {
-            return numbers[i];
-        }
-    }
-    return 0;
-}
-
 /* A step that a dead server was committing: it is a version, or open again.
  * Whoever asked for it asks again. */
 static enum base_code recover_frozen(struct fs_commit *commit,
@@ -73,7 +40,8 @@ static enum base_code recover_frozen(struct fs_commit *commit,
     uint64_t number = 0;
 
     fs_versions_generations(commit->fs->versions, &all);
-    if (step->generation != all.current || find_published(commit, step) == 0) {
+    if (step->generation != all.current ||
+        commit_find_published(commit, step->step) == 0) {
         fs_saves_thaw(commit->fs->saves, step->step);
         return BASE_OK;
     }

@@ -84,6 +84,10 @@ void commit_keep_generations(struct fs_commit *commit);
 /* Look whether something that is not our save was published. */
 void commit_advance(struct fs_commit *commit);
 
+/* The version that was made of @step by a save, after the last one that was
+ * judged: told by nobody yet.  0: none. */
+uint64_t commit_find_published(struct fs_commit *commit, uint64_t step);
+
 /* Committing (commit_run.c). */
 
 /* Ask the store; in the thread, or before it is there. */

@@ -61,6 +61,7 @@ static struct store_save save_of(struct fs_commit *commit,
         .name = name,
         .step = job->step,
         .parent = parent,
+        .is_on_newest = true,
         .layout = parent == 0 ? commit->fs->options->layout : NULL,
         .replicas = commit->fs->options->replicas,
         .tell = tell,
@@ -107,6 +108,7 @@ static int do_publish(struct fs_commit *commit,
                       const struct fs_job *job,
                       struct base_err *err)
 {
+    struct fs_generations all;
     uint64_t parent = 0;
     uint64_t number = 0;
     enum base_code rc;
@@ -115,6 +117,10 @@ static int do_publish(struct fs_commit *commit,
         return EROFS;
     }
     rc = commit_publish(commit, job, parent, &number, err);
+    if (rc != BASE_OK && commit_find_published(commit, job->step) != 0) {
+        /* It failed afterwards; asked again, the store gives the number. */
+        rc = commit_publish(commit, job, parent, &number, err);
+    }
     (void)pthread_mutex_lock(&commit->lock);
     if (rc == BASE_OK) {
         commit_seal(commit, job, number);
@@ -124,8 +130,10 @@ static int do_publish(struct fs_commit *commit,
         commit->is_follow_due = false;
         commit_advance(commit);
     }
+    fs_versions_generations(commit->fs->versions, &all);
     (void)pthread_mutex_unlock(&commit->lock);
-    return commit_errno(rc);
+    return rc != BASE_OK && all.current != job->generation ? EROFS
+                                                           : commit_errno(rc);
 }
 
 static int do_commit(struct fs_commit *commit,

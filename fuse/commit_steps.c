@@ -238,3 +238,33 @@ void fs_commit_follow(struct fs_commit *commit)
     (void)pthread_mutex_unlock(&commit->lock);
     fs_upkeep_wake(commit->upkeep);
 }
+
+uint64_t commit_find_published(struct fs_commit *commit, uint64_t step)
+{
+    struct fs_versions *versions = commit->fs->versions;
+    BASE_AUTO_MEM uint64_t *numbers = NULL;
+    struct fs_generations all;
+    struct base_err err;
+    size_t n = 0;
+    size_t i;
+
+    fs_versions_generations(versions, &all);
+    if (fs_versions_list(versions, &numbers, &n, &err) != BASE_OK) {
+        return 0;
+    }
+    for (i = 0; i < n; i++) {
+        struct fs_version *version = NULL;
+        bool is_it;
+
+        if (numbers[i] <= all.seen ||
+            fs_versions_open(versions, numbers[i], &version, &err) != BASE_OK) {
+            continue;
+        }
+        is_it = version->is_saved && version->step == step;
+        fs_versions_let_go(versions, version, 1);
+        if (is_it) {
+            return numbers[i];
+        }
+    }
+    return 0;
+}

@@ -11,6 +11,7 @@
 #include "base/parallel.h"
 #include "fuse/fuse_compat.h"
 #include "ptc/preset.h"
+#include "store/source.h"
 
 enum {
     MAX_THREADS_DEFAULT = 8,
@@ -320,9 +321,16 @@ enum base_code fs_options_layout(struct fs_options *options,
                                  const char *spec,
                                  struct base_err *err)
 {
-    /* A name of a file that is there means that file wherever we go later. */
-    options->layout_file =
-        access(spec, F_OK) == 0 ? absolute(spec) : strdup(spec);
+    const bool is_file = access(spec, F_OK) == 0;
+    BASE_AUTO(ptc_spec) parsed = NULL;
+    bool is_hf;
+
+    /* A short form may want a config.json, which comes with the save. */
+    if (is_file || !ptc_preset_is_short_form(base_str_of(spec))) {
+        BASE_TRY(store_spec_open(spec, NULL, NULL, &parsed, &is_hf, err));
+    }
+    /* The file that is meant now is meant wherever we go later. */
+    options->layout_file = is_file ? absolute(spec) : strdup(spec);
     if (options->layout_file == NULL) {
         return base_fail_errno(err, errno, "--layout %s", spec);
     }

@@ -75,7 +75,8 @@ enum base_code fs_options_paths(struct fs_options *options,
                                 const char *mountpoint,
                                 struct base_err *err) BASE_MUST_CHECK;
 
-/* Set the layout of --layout: a SPEC, as on any command line. */
+/* Set the layout of --layout: a SPEC, as on any command line.
+ * Errors: what is wrong with a file; BASE_NOT_FOUND  it is no layout at all */
 enum base_code fs_options_layout(struct fs_options *options,
                                  const char *spec,
                                  struct base_err *err) BASE_MUST_CHECK;

@@ -10,6 +10,7 @@
 
 #include "fuse/commit.h"
 #include "fuse/fs.h"
+#include "fuse/handover.h"
 #include "store/compact.h"
 #include "store/save.h"
 
@@ -24,6 +25,8 @@ enum {
     RETRY_S = 2, /* after a failure that may pass: the store was locked */
     MAX_TRIES = 15,
 };
+
+#define TIDY_WAIT_NS ((int64_t)10 * NS_PER_S)
 
 enum doing { IDLE, FINISHING, DIGESTING, COMPACTING };
 
@@ -384,12 +387,25 @@ static void lower_priority(void)
                   IO_CLASS_BEST_EFFORT << IO_CLASS_SHIFT | IO_LOWEST);
 }
 
+/* What changes of a dead server left in staging goes when the lock is taken;
+ * otherwise the next change does that. */
+static void tidy(struct fs_upkeep *upkeep)
+{
+    struct base_err err;
+
+    if (upkeep->fs->handover->incarnation > 1 &&
+        store_root_lock(upkeep->root, TIDY_WAIT_NS, &err) == BASE_OK) {
+        store_root_unlock(upkeep->root);
+    }
+}
+
 static void *run(void *ctx)
 {
     struct fs_upkeep *upkeep = ctx;
     bool is_retry = false;
 
     lower_priority();
+    tidy(upkeep);
     for (;;) {
         while (!is_ending(upkeep) && do_next(upkeep, &is_retry)) {
         }

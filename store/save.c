@@ -5,6 +5,7 @@
  * to the sweep. */
 #include "store/save.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 #include "base/fault.h"
@@ -277,6 +278,34 @@ static enum base_code move_pieces(struct commit *commit, struct base_err *err)
     return ptc_pieces_seal(commit->pieces, err);
 }
 
+/* With the lock: nothing else is published meanwhile. */
+static enum base_code check_newest(const struct commit *commit,
+                                   struct base_err *err)
+{
+    const struct store_save *save = commit->looked->save;
+    BASE_AUTO_MEM uint64_t *numbers = NULL;
+    size_t n = 0;
+    enum base_code code;
+
+    if (!save->is_on_newest) {
+        return BASE_OK;
+    }
+    code = store_root_versions(store_staging_root(commit->staging),
+                               store_staging_job(commit->staging), &numbers, &n,
+                               err);
+    if (code != BASE_OK && code != BASE_NOT_FOUND) {
+        return code;
+    }
+    if ((n > 0 ? numbers[n - 1] : 0) != save->parent) {
+        return base_fail(
+            err, BASE_CHANGED,
+            "version %" PRIu64
+            " was published, the save goes on from version %" PRIu64,
+            n > 0 ? numbers[n - 1] : 0, save->parent);
+    }
+    return BASE_OK;
+}
+
 static enum base_code
 publish(struct commit *commit, uint64_t *ret_number, struct base_err *err)
 {
@@ -290,6 +319,7 @@ publish(struct commit *commit, uint64_t *ret_number, struct base_err *err)
     BASE_TRY(store_change_begin(store_staging_root(commit->staging),
                                 store_staging_job(commit->staging), 0,
                                 &commit->change, err));
+    BASE_TRY(check_newest(commit, err));
     BASE_TRY(add_files(commit, err));
     BASE_TRY(add_objects(commit, err));
     BASE_TRY(add_digests(commit, err));

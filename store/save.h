@@ -66,6 +66,8 @@ struct store_save {
     const char *name; /* the directory in the staging: "100" */
     uint64_t step;
     uint64_t parent;    /* the version loaded, 0: started from nothing */
+    bool is_on_newest;  /* refuse (BASE_CHANGED) when @parent is not the job's
+                           highest version any more */
     const char *layout; /* without a parent: a SPEC, as on a command line;
                            NULL: the save's own layout.yaml */
     enum store_replicas replicas;
