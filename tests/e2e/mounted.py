@@ -14,6 +14,7 @@ RETILE_CLASSES says in which classes of service a test runs: passthrough,
 direct, buffered.  With --user in its arguments a script of root's goes on as an
 ordinary user.
 """
+import contextlib
 import ctypes
 import errno
 import json
@@ -55,6 +56,10 @@ def become_user():
         return
     inside = """
 set -e
+# Other tests' mounts were copied; here they would outlive their end.
+for point in $(awk '/ - fuse\\.retile / { print $5 }' /proc/self/mountinfo); do
+    umount -l "$point" || true
+done
 dir=$(mktemp -d)
 mknod -m 666 "$dir/fuse" c 10 229
 mount --bind "$dir/fuse" /dev/fuse
@@ -158,8 +163,9 @@ class Lab:
             os.kill(owner, signal.SIGKILL)
         for pid in processes_of(self.mark):
             if pid != owner:
-                os.kill(pid, signal.SIGCONT)
-                os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+                    os.kill(pid, signal.SIGKILL)
         if done:
             shutil.rmtree(self.path, ignore_errors=True)
         else:
@@ -192,7 +198,8 @@ class Lab:
                                capture_output=True, text=True)
         if code is not None:
             check(found.returncode == code, f"retile {' '.join(args)}: "
-                  f"exit {found.returncode}, not {code}", found.stderr)
+                  f"exit {found.returncode}, not {code}", found.stdout,
+                  found.stderr)
         return found.stdout if code == 0 else found
 
     def of_job(self, *args, **more):
@@ -246,7 +253,7 @@ def eventually(what, condition, tell=lambda: "", timeout_s=10):
 
 
 class Mount:
-    def __init__(self, lab, options, fault=None, layout=None, ready=True):
+    def __init__(self, lab, options, fault=None, layout=None):
         self.lab = lab
         self.path = lab.mnt
         env = dict(os.environ)
@@ -260,7 +267,9 @@ class Mount:
         found = subprocess.run(join_options(args), env=env, timeout=60,
                                capture_output=True, text=True)
         check(found.returncode == 0, "cannot mount", args, found.stderr)
-        if ready:
+        try:
+            self.pid = self.status()["pid"]
+        except OSError:  # a fault that the first read or open meets
             self.pid = self.status()["pid"]
 
     def status(self):
