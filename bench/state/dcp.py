@@ -26,6 +26,9 @@ from state.states import Store, gpt_params
 
 ANSWER_S = 600
 CUT_COLUMNS = ("c_attn.weight", "c_fc.weight")
+# Orders to a rank: the library's function, which makes copies of its own, and
+# one write(2) a tensor.
+WRITERS = {"save": "save_file", "write": "plain writes"}
 # layout, ranks that save; the same, ranks that load
 CASES = (("tp", 4, "tp", 2), ("fsdp", 2, "fsdp", 4))
 
@@ -124,7 +127,7 @@ def dcp_way(top, savers, loaders):
     return {"save": save, "load": load, **added(save, load)}
 
 
-def our_way(store, mount, specs, savers, loaders, step):
+def our_way(store, mount, specs, savers, loaders, step, writer):
     """@specs: of the savers and of the loaders."""
     save_dir = mount.wait_for("gen/current/save")
     at_work = mount.settle()
@@ -132,7 +135,7 @@ def our_way(store, mount, specs, savers, loaders, step):
     step_dir.mkdir()
     if not store.numbers():
         shutil.copyfile(specs[0], step_dir / "layout.yaml")
-    save = savers.order("save", step_dir)
+    save = savers.order(writer, step_dir)
     rescale = timed(store.args("rescale", "--to", specs[1]))
     loaders.order("clear")
     newest = mount.wait_for(f"versions/{store.numbers()[-1]}")
@@ -156,7 +159,7 @@ def our_way(store, mount, specs, savers, loaders, step):
     return ours
 
 
-def way_rows(title, n_bytes, pairs):
+def way_row(title, n_bytes, pairs):
     ours = [a for a, _ in pairs]
     theirs = [b for _, b in pairs]
     row = {"case": title, "bytes": n_bytes,
@@ -182,23 +185,27 @@ def one_way(top, args, case):
     params = params_of(args.gib)
     specs = [write_spec(top / f"{n}.yaml", layouts[n], worlds[n])
              for n in range(2)]
-    pairs = []
+    rounds = []
     store = Store(top / "store")
-    with Job(args.python, top, "savers", layouts[0], worlds[0],
-             params) as savers, \
+    with Mount(top / "mnt", store=store) as mount, \
+            Job(args.python, top, "savers", layouts[0], worlds[0],
+                params) as savers, \
             Job(args.python, top, "loaders", layouts[1], worlds[1],
-                params) as loaders, \
-            Mount(top / "mnt", store=store) as mount:
+                params) as loaders:
         for n in range(args.runs + 1):
-            ours = our_way(store, mount, specs, savers, loaders, 100 + n)
+            ours = {writer: our_way(store, mount, specs, savers, loaders,
+                                    100 * (n + 1) + k, writer)
+                    for k, writer in enumerate(WRITERS)}
             theirs = dcp_way(top, savers, loaders)
             if n > 0:
-                pairs.append((ours, theirs))
+                rounds.append((ours, theirs))
         n_bytes = savers.n_bytes
     shutil.rmtree(top / "dcp")
     shutil.rmtree(store.root)
-    return way_rows(f"{layouts[0]}={worlds[0]} saved, {layouts[1]}="
-                    f"{worlds[1]} loaded", n_bytes, pairs)
+    return [way_row(f"{layouts[0]}={worlds[0]} saved, {layouts[1]}="
+                    f"{worlds[1]} loaded, {title}", n_bytes,
+                    [(ours[writer], theirs) for ours, theirs in rounds])
+            for writer, title in WRITERS.items()]
 
 
 def convert_case(top, args, case):
@@ -207,11 +214,12 @@ def convert_case(top, args, case):
     params = params_of(args.gib)
     specs = [write_spec(top / f"{n}.yaml", layouts[n], worlds[n])
              for n in range(2)]
+    (top / "source").mkdir()
     source, target, again = top / "source", top / "target", top / "dcp-again"
     with Job(args.python, top, "writers", layouts[0], worlds[0],
              params) as savers:
         savers.order("dcp-save", top / "dcp")
-        savers.order("save", source)
+        savers.order("write", source)
     shutil.copyfile(specs[0], source / "layout.yaml")
     pairs = []
     with Job(args.python, top, "converters", layouts[1], worlds[1],
@@ -246,6 +254,6 @@ def bench(top, args):
     run(args.python, "-c", "import safetensors.torch, torch.distributed.tensor")
     rows = []
     for case in CASES:
-        rows.append(one_way(top, args, case))
+        rows += one_way(top, args, case)
         rows.append(convert_case(top, args, case))
     return rows

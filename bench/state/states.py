@@ -3,10 +3,14 @@ import json
 import math
 import random
 import shutil
+import subprocess
+import sys
+import time
 
 from state.common import MIB, RETILE, run
 
 SIZES = {"F32": 4, "BF16": 2}
+RELEASE_S = 20
 
 
 def write_safetensors(path, entries):
@@ -117,6 +121,19 @@ class Store:
 
     def keep_newest(self):
         """Release the other versions, and free what nobody names."""
+        until = time.monotonic() + RELEASE_S
         for number in self.numbers()[:-1]:
-            self.job("version", "release", number)
+            while not self.release(number):
+                if time.monotonic() > until:
+                    sys.exit(f"version {number} is in use for {RELEASE_S} s")
+                time.sleep(0.05)
         run(RETILE, "store", "sweep", self.root)
+
+    def release(self, number):
+        """False: a mount has not closed it yet."""
+        args = self.args("version", "release", number)
+        done = subprocess.run([str(a) for a in args], capture_output=True,
+                              text=True, check=False)
+        if done.returncode != 0 and "in use" not in done.stderr:
+            sys.exit(f"{args}: exit {done.returncode}\n{done.stderr}")
+        return done.returncode == 0
