@@ -85,6 +85,9 @@ int saved_remove(void **state)
 }
 
 static const char *next_path(const char *head, const char *fmt, va_list args)
+    __attribute__((format(printf, 2, 0)));
+
+static const char *next_path(const char *head, const char *fmt, va_list args)
 {
     static char paths[N_PATHS][PATH_BYTES];
     static unsigned next;

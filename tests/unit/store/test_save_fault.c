@@ -176,7 +176,7 @@ static void commit_changed(struct saved *saved)
     struct base_err err = {0};
     uint64_t number = 0;
 
-    _exit(saved_commit(saved, 20, 1, STORE_REPLICAS_WARN, &number, &err));
+    _exit((int)saved_commit(saved, 20, 1, STORE_REPLICAS_WARN, &number, &err));
 }
 
 /* When all is done but the rename, a file is written to. */
@@ -205,7 +205,7 @@ test_a_file_written_at_the_last_moment_is_not_published(void **state)
     assert_int_equal(kill(child, SIGCONT), 0);
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_true(WIFEXITED(status));
-    assert_int_equal(WEXITSTATUS(status), BASE_CHANGED);
+    assert_int_equal(WEXITSTATUS(status), (int)BASE_CHANGED);
     assert_int_equal(saved_n_versions(saved), 1);
     after = blobs(saved);
     assert_string_equal(after, before);
