@@ -720,6 +720,14 @@ def links_and_special_files_are_refused(d):
     assert os.listdir(d) == ["a"]
 
 
+@check
+def extended_attributes_and_other_owners_are_refused(d):
+    make(d / "a")
+    if IS_SAVE:
+        fails(errno.ENOTSUP, os.setxattr, d / "a", "user.x", b"1")
+        fails(errno.EPERM, os.chown, d / "a", os.geteuid() + 1, -1)
+
+
 def main():
     folder = pathlib.Path([a for a in sys.argv[1:] if a != "--save"][0])
     only = [a for a in sys.argv[1:] if a != "--save"][1:]
