@@ -268,9 +268,9 @@ static enum base_code serve(struct session *session, struct base_err *err)
 
 static void session_done(struct session *session)
 {
+    fs_commit_stop(session->fs->commit); /* it wakes the watch */
     fs_watch_free(session->fs->watch);
     session->fs->watch = NULL;
-    fs_commit_stop(session->fs->commit);
     if (session->fuse != NULL) {
         fuse_session_destroy(session->fuse); /* closes the device */
     }
