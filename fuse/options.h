@@ -76,7 +76,7 @@ enum base_code fs_options_paths(struct fs_options *options,
                                 struct base_err *err) BASE_MUST_CHECK;
 
 /* Set the layout of --layout: a SPEC, as on any command line.
- * Errors: what is wrong with a file; BASE_NOT_FOUND  it is no layout at all */
+ * Errors: what is wrong with it; BASE_BAD_ARG  it is no layout at all */
 enum base_code fs_options_layout(struct fs_options *options,
                                  const char *spec,
                                  struct base_err *err) BASE_MUST_CHECK;

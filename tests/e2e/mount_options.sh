@@ -22,6 +22,16 @@ exits "a layout twice" 2 'twice' \
 echo 'mesh: {tp: 2}' >"$work/bad.yaml"
 exits "a bad layout" 1 'bad.yaml' \
     "$fuse" "$src" "$mnt" -o layout=a:"$work/bad.yaml"
+for value in replicas=maybe commit_wait=soon commit_wait=-1 save_expire=1h \
+    digest=yes compact=1 uid=root gid=4294967295; do
+    exits "$value" 2 'bad value' "$fuse" "$src" "$mnt" -o "$value"
+done
+exits "--layout of a directory" 2 'store' \
+    "$fuse" "$src" "$mnt" --layout "$spec"
+exits "--layout that is none" 2 'lama' \
+    "$fuse" --store "$src" --job bert "$mnt" --layout lama:tp=2
+exits "--layout with a fault in it" 1 'bad.yaml' \
+    "$fuse" --store "$src" --job bert "$mnt" --layout "$work/bad.yaml"
 exits "no source" 3 'none' "$fuse" "$work/none" "$mnt"
 exits "no mountpoint" 3 'mountpoint' "$fuse" "$src" "$work/none"
 exits "a file as mountpoint" 2 'no directory' "$fuse" "$src" "$spec"
