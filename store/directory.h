@@ -7,6 +7,7 @@
  *   dir_sharded.c  DCP's sharded files             -> table and pieces at once
  *   dir_table.c    the table: --table, coordinates, or inferred
  *   dir_check.c    every file against the layout; pieces and replicas
+ *   dir_missing.c  what no rank of a save wrote
  *   dir_save.c     a save: the plain form, where ranks may leave out what others
  *                  wrote, and all that is wrong is told
  *
@@ -159,6 +160,12 @@ void store_dir_done(struct store_dir *dir);
  *         at; BASE_IO, BASE_NO_MEM, BASE_CHANGED */
 enum base_code store_source_open_save(struct store_dir_save *save,
                                       struct store_source **ret,
+                                      struct base_err *err) BASE_MUST_CHECK;
+
+/* Tell what the pieces of a save lack, but for tensors that are bad: told
+ * already. */
+enum base_code store_dir_tell_missing(struct store_dir *dir,
+                                      const bool *is_bad,
                                       struct base_err *err) BASE_MUST_CHECK;
 
 /* Compare all files with the source's layout and make its pieces. */
