@@ -6,12 +6,14 @@
 # Converts it to four tensor-parallel ranks, mounts those, and reads through
 # the mount, with the safetensors package, the rank files of another layout and
 # the Hugging Face view; every tensor is compared with the original's.  Draws
-# the plan.  What it makes is in build/demo/.
+# the plan.  Then it trains a small network with its state in a mount, on four
+# processes, rescales that, and goes on with two.  What it makes is in build/demo/.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
 demo=build/demo
 mnt=$demo/mnt
+store=/dev/shm/retile-demo.$$
 n_step=0
 rows=()
 
@@ -20,7 +22,7 @@ step() { # TEXT COMMAND...: run it, tell how long it took
     shift
     n_step=$((n_step + 1))
     begin=$(date +%s%N)
-    printf '[%d/8] %-44s ' "$n_step" "$text"
+    printf '[%2d/11] %-44s ' "$n_step" "$text"
     if ! "$@" >"$demo/step-$n_step.log" 2>&1; then
         printf 'FAILED\n'
         tail -n 30 "$demo/step-$n_step.log" >&2
@@ -41,9 +43,24 @@ build() {
     cmake --build "$demo/build"
 }
 
+train() { # RANKS
+    OMP_NUM_THREADS=1 "$python" examples/train_numpy.py "$mnt" --ranks "$1" \
+        --steps 200
+}
+mount_job() {
+    "$retile" store init "$store" &&
+        "$retile" mount --store "$store" --job net \
+            --layout examples/train_numpy.yaml "$mnt"
+}
+rescale_and_train() {
+    sed 's/tp: 4/tp: 2/' examples/train_numpy.yaml >"$demo/two.yaml" &&
+        "$retile" rescale --store "$store" --job net --to "$demo/two.yaml" &&
+        train 2
+}
+
 rm -rf "$demo/mnt" "$demo/tp4" "$demo/tp4.convert"
 mkdir -p "$mnt"
-trap unmount EXIT
+trap 'unmount; rm -rf "$store"' EXIT
 retile=$demo/build/bin/retile
 python=build/venv/bin/python
 
@@ -62,6 +79,10 @@ step "draw the plan tp=4 -> tp=2,pp=2" \
     "$retile" plan "$demo/tp4" --to bert:tp=2,pp=2 --hosts 2 \
     --svg "$demo/plan.svg"
 step "unmount" unmount
+step "mount a job that has no version yet" mount_job
+step "train it on four processes, 20 saves" train 4
+step "rescale it to two, and train on" rescale_and_train
+unmount
 
 echo
 printf '%s\n' "${rows[@]}"
@@ -69,6 +90,10 @@ echo
 cat "$demo/step-6.log"
 echo
 sed -n '1,8p' "$demo/step-7.log"
+echo
+echo "the loss on four processes, and then on two:"
+sed -n '1p;$p' "$demo/step-10.log"
+grep ^step "$demo/step-11.log" | sed -n '1p;$p'
 echo
 echo "the plan as a picture: $demo/plan.svg"
 echo "the ranks: $demo/tp4; try: $retile inspect $demo/tp4"
