@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "base/auto.h"
-#include "base/io.h"
 
 /* Exit as @child says: 0 once it is ready, else with its own exit code. */
 static _Noreturn void wait_for(pid_t child, int ready_fd)
@@ -47,8 +46,10 @@ fs_daemon_start(struct fs_daemon *daemon, const char *log, struct base_err *err)
     pid_t child;
 
     if (log != NULL) {
-        BASE_TRY(base_io_open(AT_FDCWD, log, O_WRONLY | O_CREAT | O_APPEND,
-                              0644, log, &log_fd, err));
+        log_fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+        if (log_fd < 0) {
+            return base_fail_errno(err, errno, "%s", log);
+        }
     }
     if (pipe2(ends, O_CLOEXEC) != 0) {
         return base_fail_errno(err, errno, "pipe");

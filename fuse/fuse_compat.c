@@ -211,7 +211,7 @@ static void read_init(struct fs_channel *channel, void *buf, size_t n)
     if (n < n_old || head->opcode != FUSE_INIT) {
         return;
     }
-    if (channel->saved != NULL && !channel->is_resuming &&
+    if (channel->saved != NULL && channel->saved->n_bytes == 0 &&
         n <= sizeof(channel->saved->bytes)) {
         memcpy(channel->saved->bytes, buf, n);
         channel->saved->n_bytes = (unsigned)n;
@@ -278,12 +278,29 @@ int64_t fs_channel_oldest_ns(struct fs_channel *channel)
     return oldest;
 }
 
+/* Have all pages of a buffer that this thread reads into for the first time: if
+ * the kernel had to make one while this process is being killed, the request
+ * that it holds would fail in place of being sent again. */
+static void touch_once(char *buf, size_t n_bytes)
+{
+    static _Thread_local const char *touched;
+    size_t at;
+
+    if (buf != touched) {
+        for (at = 0; at < n_bytes; at += 4096) {
+            ((volatile char *)buf)[at] = 0;
+        }
+        touched = buf;
+    }
+}
+
 static ssize_t channel_read(int fd, void *buf, size_t n_bytes, void *userdata)
 {
     struct fs_channel *channel = userdata;
     ssize_t n;
 
     work_end(channel); /* one without an answer, or answered elsewhere */
+    touch_once(buf, n_bytes);
     n = read(fd, buf, n_bytes);
     if (n > 0) {
         work_begin(channel);
@@ -346,13 +363,18 @@ write_init(struct fs_channel *channel, int fd, const struct iovec *iov)
 
     memcpy(&init, iov[1].iov_base, sizeof(init));
     amend_init(channel, &init);
-    n = channel->is_resuming ? (ssize_t)(iov[0].iov_len + iov[1].iov_len)
-                             : send_reply(fd, amended, 2);
-    if (n >= 0) {
-        channel->is_ready = true;
-        try_passthrough(channel);
-        channel->ready(channel->owner);
+    n = (ssize_t)(iov[0].iov_len + iov[1].iov_len);
+    /* Its last server may have died just after it had answered (ENOENT). */
+    if (!channel->is_resuming && send_reply(fd, amended, 2) < 0 &&
+        errno != ENOENT) {
+        return -1;
     }
+    if (channel->saved != NULL) {
+        channel->saved->is_answered = true;
+    }
+    channel->is_ready = true;
+    try_passthrough(channel);
+    channel->ready(channel->owner);
     return n;
 }
 
@@ -422,6 +444,11 @@ enum base_code fs_channel_attach(struct fs_channel *channel,
     return BASE_OK;
 }
 
+bool fs_channel_is_resuming(const struct fs_channel *channel)
+{
+    return channel->is_resuming;
+}
+
 static enum base_code ask_again(const struct fs_channel *channel,
                                 struct base_err *err)
 {
@@ -444,11 +471,14 @@ enum base_code fs_channel_resume(struct fs_channel *channel,
     char message[sizeof(channel->saved->bytes)];
     struct fuse_buf buf = {.size = channel->saved->n_bytes, .mem = message};
 
-    if (buf.size == 0 || buf.size > sizeof(message)) {
-        return base_fail(err, BASE_IO, "the last server read no INIT");
+    if (buf.size == 0) {
+        return BASE_OK; /* INIT is still to come */
+    }
+    if (buf.size > sizeof(message)) {
+        return base_fail(err, BASE_IO, "the last server's INIT is broken");
     }
     memcpy(message, channel->saved->bytes, buf.size);
-    channel->is_resuming = true;
+    channel->is_resuming = channel->saved->is_answered;
     read_init(channel, message, buf.size);
     fuse_session_process_buf(session, &buf);
     channel->is_resuming = false;

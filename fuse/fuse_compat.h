@@ -53,18 +53,22 @@ void *fs_channel_owner(const struct fs_channel *channel);
 struct fs_saved_init {
     atomic_uint n_bytes;    /* 0: none; written last */
     atomic_bool can_resend; /* the kernel sends again what is not answered */
+    atomic_bool is_answered;
     unsigned char bytes[256];
 };
 
 /* Keep INIT in @room. */
 void fs_channel_keep_init(struct fs_channel *channel,
                           struct fs_saved_init *room);
-/* Bring @session, attached and new, to where the last one was: it is given the
- * INIT that was kept, its answer goes nowhere, and the kernel sends again all
- * that was read and not answered.  Before the loop is started. */
+/* Bring @session, attached and new, to where the last one was.  If that had read
+ * INIT, it is given what was kept; if that had answered, this answer goes
+ * nowhere, and the kernel sends again all that was read and not answered.
+ * Before the loop is started. */
 enum base_code fs_channel_resume(struct fs_channel *channel,
                                  struct fuse_session *session,
                                  struct base_err *err) BASE_MUST_CHECK;
+/* In the ready function: has the kernel had its answer from an earlier one? */
+bool fs_channel_is_resuming(const struct fs_channel *channel);
 
 /* For how long this process has been at the request that it has not answered for
  * the longest time; 0: it is at none.  Any thread. */

@@ -377,6 +377,10 @@ static void watch_server(int64_t step_ns)
 {
     const int64_t hang_ns = (int64_t)holder.options->hang_s * NS_PER_S;
 
+    if (holder.has_killed) {
+        return; /* its end is to come */
+    }
+
     holder.silent_ns += holder.is_asked || holder.is_ending ? step_ns : 0;
     holder.pinged_ns += step_ns;
     holder.probing_ns += step_ns;
@@ -487,11 +491,12 @@ on_exit_of_server(int status, bool *ret_goes_on, struct base_err *err)
         return BASE_OK; /* passed on before the server watched for it */
     }
     note_reason(status);
-    if (!holder.was_up || holder.is_ending) {
+    if (holder.is_ending) {
         return base_fail(err, BASE_IO, "the server ended by %s",
                          holder.handover->reason);
     }
-    if (!holder.handover->init.can_resend) {
+    if (holder.handover->init.is_answered &&
+        !holder.handover->init.can_resend) {
         return base_fail(err, BASE_IO,
                          "the server ended by %s; this kernel cannot go on "
                          "with another one",

@@ -21,11 +21,12 @@ static bool has_snapshot(const struct fs_node *node)
 
 static enum base_code take_snapshot(struct fs *fs,
                                     enum fs_kind kind,
+                                    uint64_t id,
                                     struct fs_snapshot **ret,
                                     struct base_err *err)
 {
     struct fs_snapshot *snapshot =
-        fs_snapshot_add(&fs->snapshots, SNAPSHOT_MAX_BYTES);
+        fs_snapshot_add(&fs->snapshots, id, SNAPSHOT_MAX_BYTES);
     enum base_code rc;
 
     if (snapshot == NULL) {
@@ -107,7 +108,7 @@ static enum base_code open_node(struct fs *fs,
         break;
     case FS_STATUS:
     case FS_EVENTS:
-        BASE_TRY(take_snapshot(fs, node->kind, &snapshot, err));
+        BASE_TRY(take_snapshot(fs, node->kind, 0, &snapshot, err));
         break;
     }
     fi->fh = snapshot != NULL ? snapshot->id : 0;
@@ -242,6 +243,37 @@ static void release_view(struct fs *fs, const struct fs_node *node)
     }
 }
 
+/* The text of a handle.  One that an earlier server made is made anew, unless a
+ * part of it was read already: ESTALE. */
+static int text_of(struct fs *fs,
+                   const struct fs_node *node,
+                   uint64_t id,
+                   off_t offset,
+                   struct base_str *ret)
+{
+    struct fs_snapshot *snapshot;
+    struct base_err err;
+    enum base_code rc;
+
+    if (!has_snapshot(node)) {
+        *ret = (struct base_str){0};
+        return 0;
+    }
+    snapshot = fs_snapshot_find(&fs->snapshots, id);
+    if (snapshot == NULL && offset > 0) {
+        return ESTALE;
+    }
+    if (snapshot == NULL) {
+        rc = take_snapshot(fs, node->kind, id, &snapshot, &err);
+        if (rc != BASE_OK) {
+            read_failed(fs, node, err.text);
+            return fs_errno(rc);
+        }
+    }
+    *ret = base_buf_str(&snapshot->text);
+    return 0;
+}
+
 void fs_op_read(fuse_req_t req,
                 fuse_ino_t ino,
                 size_t size,
@@ -249,11 +281,11 @@ void fs_op_read(fuse_req_t req,
                 struct fuse_file_info *fi)
 {
     struct fs *fs = fs_of(req);
-    const struct fs_snapshot *snapshot = NULL;
-    struct base_str text = {0};
+    struct base_str text;
     FS_AUTO_NODE node = {0};
     struct base_err err;
     enum base_code rc = fs_tree_node(fs->versions, ino, &node, &err);
+    int errnum;
 
     if (rc == BASE_OK) {
         rc = use_view(fs, &node, &err);
@@ -262,13 +294,10 @@ void fs_op_read(fuse_req_t req,
         (void)fuse_reply_err(req, fs_errno(rc));
         return;
     }
-    if (has_snapshot(&node)) {
-        snapshot = fs_snapshot_find(&fs->snapshots, fi->fh);
-        if (snapshot == NULL) {
-            (void)fuse_reply_err(req, ESTALE);
-            return;
-        }
-        text = base_buf_str(&snapshot->text);
+    errnum = text_of(fs, &node, fi->fh, offset, &text);
+    if (errnum != 0) {
+        (void)fuse_reply_err(req, errnum);
+        return;
     }
     serve_read(req, &node, text, (uint64_t)offset, size);
     release_view(fs, &node);

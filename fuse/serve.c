@@ -6,8 +6,13 @@
 #include "base/fault.h"
 #include "base/io.h"
 #include "base/num.h"
+#include "store/guard.h"
 
-enum { SCRATCH_ALIGN_BYTES = 4096, SCRATCH_BYTES = FS_MAX_READ };
+enum {
+    PAGE_BYTES = 4096, /* at least: any smaller than a page will do */
+    SCRATCH_ALIGN_BYTES = 4096,
+    SCRATCH_BYTES = FS_MAX_READ,
+};
 
 /* With runs of STORE_GATHER_DIRECT_BYTES and more sent in place and the rest
  * in scratch, the largest request always fits. */
@@ -94,6 +99,26 @@ static enum base_code serve_object(struct scratch *scratch,
     return BASE_OK;
 }
 
+/* Touch each page of @ctx, a struct store_gather, so that the kernel finds all of
+ * them when it copies.  One that it had to fetch while this process is being
+ * killed would be an error for the reader, in place of a request sent again. */
+static void touch(void *ctx)
+{
+    const struct store_gather *gather = ctx;
+    uint32_t i;
+
+    for (i = 0; i < gather->n_iov; i++) {
+        const volatile char *bytes = gather->iov[i].iov_base;
+        const size_t n = gather->iov[i].iov_len;
+        size_t at;
+
+        for (at = 0; at < n; at += PAGE_BYTES) {
+            (void)bytes[at];
+        }
+        (void)bytes[n - 1]; /* runs have bytes */
+    }
+}
+
 static enum base_code serve_file(struct store_maps *maps,
                                  struct scratch *scratch,
                                  const struct ptc_view *view,
@@ -119,6 +144,8 @@ static enum base_code serve_file(struct store_maps *maps,
                          (unsigned long long)scratch->gather.n_bytes, n,
                          (unsigned long long)begin);
     }
+    /* A page that is gone: the kernel will find that, too. */
+    (void)store_guard_run(touch, &scratch->gather);
     *ret = (struct fs_answer){scratch->gather.iov, scratch->gather.n_iov, n};
     return BASE_OK;
 }

@@ -150,7 +150,8 @@ static void on_ready(void *owner)
     if (fs->handover->incarnation > 1) {
         fs_events_add(fs->events, BASE_WARNING, "server restarted", ".",
                       fs->handover->reason);
-    } else {
+    }
+    if (!fs_channel_is_resuming(fs->channel)) {
         if (!fs->is_direct) {
             fs_readahead_raise(fs->options->mountpoint);
         }

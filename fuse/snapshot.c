@@ -26,8 +26,8 @@ void fs_snapshots_done(struct fs_snapshots *snapshots)
     (void)pthread_mutex_destroy(&snapshots->lock);
 }
 
-struct fs_snapshot *fs_snapshot_add(struct fs_snapshots *snapshots,
-                                    size_t max_bytes)
+struct fs_snapshot *
+fs_snapshot_add(struct fs_snapshots *snapshots, uint64_t id, size_t max_bytes)
 {
     struct fs_snapshot *snapshot = calloc(1, sizeof(*snapshot));
 
@@ -36,7 +36,7 @@ struct fs_snapshot *fs_snapshot_add(struct fs_snapshots *snapshots,
     }
     base_buf_init(&snapshot->text, max_bytes);
     (void)pthread_mutex_lock(&snapshots->lock);
-    snapshot->id = ++snapshots->last_id;
+    snapshot->id = id != 0 ? id : ++snapshots->last_id;
     snapshot->next = snapshots->first;
     if (snapshot->next != NULL) {
         snapshot->next->prev = snapshot;

@@ -28,9 +28,10 @@ void fs_snapshots_init(struct fs_snapshots *snapshots, unsigned incarnation);
 /* Frees those that are left.  A zeroed object is fine. */
 void fs_snapshots_done(struct fs_snapshots *snapshots);
 
-/* An empty text of at most @max_bytes; NULL: no memory. */
-struct fs_snapshot *fs_snapshot_add(struct fs_snapshots *snapshots,
-                                    size_t max_bytes);
+/* An empty text of at most @max_bytes; NULL: no memory.  @id: 0, a new one; or
+ * that of an earlier server's, which this one replaces. */
+struct fs_snapshot *
+fs_snapshot_add(struct fs_snapshots *snapshots, uint64_t id, size_t max_bytes);
 /* The one with that id, valid until it is removed; NULL: there is none, since it
  * was an earlier server's. */
 struct fs_snapshot *fs_snapshot_find(struct fs_snapshots *snapshots,

@@ -4,7 +4,7 @@
     holder_check.py loop READY STOP MAX_STALL_S FILE=>WANT...
         until STOP exists: read each FILE, with read(2) and through a map, by a
         handle that stays open and by new ones, and compare with WANT's bytes;
-        READY is made after the first round.  Prints rounds and longest wait.
+        READY is made after the first round.  Prints the longest wait of a call.
     holder_check.py hold FILE...
         open all, print "ready"; for each line of stdin print "ok", or the name
         of the error that reading them anew gives
@@ -19,44 +19,57 @@ import sys
 import time
 
 
+class Clock:
+    """The longest of some calls."""
+
+    def __init__(self):
+        self.worst = 0.0
+
+    def __call__(self, call, *args):
+        begin = time.monotonic()
+        result = call(*args)
+        self.worst = max(self.worst, time.monotonic() - begin)
+        return result
+
+
 class Shown:
-    def __init__(self, path, want):
+    def __init__(self, path, want, clock):
         self.path = path
         self.want = pathlib.Path(want).read_bytes()
+        self.clock = clock
         self.fd = os.open(path, os.O_RDONLY)
 
+    def read(self, fd):
+        got, n = b"", len(self.want) + 1
+        while more := self.clock(os.pread, fd, n - len(got), len(got)):
+            got += more  # a read may be short
+        return got
+
     def check(self):
-        kept = os.pread(self.fd, len(self.want) + 1, 0)
-        offset = len(kept)
-        while offset < len(self.want):  # a read may be short
-            more = os.pread(self.fd, len(self.want) + 1 - offset, offset)
-            assert more, f"{self.path}: ends at {offset}"
-            kept += more
-            offset += len(more)
-        assert kept == self.want, f"{self.path}: the kept handle"
-        with open(self.path, "rb", buffering=0) as file:
-            assert file.readall() == self.want, f"{self.path}: a new handle"
-            with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as memory:
-                assert memory[:] == self.want, f"{self.path}: a map"
-        names = os.listdir(os.path.dirname(self.path))
+        assert self.read(self.fd) == self.want, f"{self.path}: the kept handle"
+        fd = self.clock(os.open, self.path, os.O_RDONLY)
+        try:
+            assert self.read(fd) == self.want, f"{self.path}: a new handle"
+            with mmap.mmap(fd, 0, prot=mmap.PROT_READ) as memory:
+                got = self.clock(memory.read)
+            assert got == self.want, f"{self.path}: a map"
+        finally:
+            os.close(fd)
+        names = self.clock(os.listdir, os.path.dirname(self.path))
         assert os.path.basename(self.path) in names, names
 
 
 def loop(ready, stop, max_stall_s, *pairs):
-    shown = [Shown(*pair.split("=>")) for pair in pairs]
-    rounds, worst = 0, 0.0
-    while True:
+    clock = Clock()
+    shown = [Shown(*pair.split("=>"), clock) for pair in pairs]
+    rounds = 0
+    while not os.path.exists(stop) or rounds == 0:
         for one in shown:
-            begin = time.monotonic()
             one.check()
-            worst = max(worst, time.monotonic() - begin)
         rounds += 1
-        if rounds == 1:
-            pathlib.Path(ready).touch()
-        if os.path.exists(stop):
-            break
-    print(f"{rounds} rounds, {worst:.2f} s at most")
-    assert worst < float(max_stall_s), f"a reader waited for {worst:.2f} s"
+        pathlib.Path(ready).touch()
+    print(f"{rounds} rounds, a call took {clock.worst:.2f} s at most")
+    assert clock.worst < float(max_stall_s), f"it waited {clock.worst:.2f} s"
 
 
 def hold(*paths):

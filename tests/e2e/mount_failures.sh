@@ -95,6 +95,7 @@ is "-f ends with exit code" 0 "$rc"
 fresh
 hold
 worker=$(status pid)
+kill -STOP "$worker" # or it would unmount, if it has the time
 kill -KILL "$server" "$worker"
 ok "kill -9 of both processes" gone "$server"
 ok "which ends them" gone "$worker"

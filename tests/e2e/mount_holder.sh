@@ -100,7 +100,7 @@ for options in threads=8 mask=passthrough cache=page; do
     start_store -o "$options,restarts=100"
     readers 2
     for _ in $(seq 20); do
-        pause 0.0$((RANDOM % 9))5
+        pause 0.$((RANDOM % 2))$((RANDOM % 10))
         kill_server
     done
     readers_end "$options: readers of a server killed 20 times"
@@ -124,7 +124,8 @@ rescale fsdp2:dp=3
 start_store -o restarts=100
 exec {held}<"$mnt/versions/1/$rank"
 exec {dir}<"$mnt/versions/$number/ranks/001"
-exec {text}<"$mnt/.retile/status"
+exec {text}<"$mnt/.retile/status" {unread}<"$mnt/.retile/status"
+head -c 10 <&"$text" >/dev/null
 head -c 100000 <&"$held" >"$work/held"
 kill_server
 cat <&"$held" >>"$work/held"
@@ -132,9 +133,11 @@ ok "a handle goes on where it was" cmp "$work/held" "$four/$rank"
 ok "a new one beside it" cmp "$mnt/versions/1/$rank" "$four/$rank"
 ok "a directory's handle" cmp "/proc/self/fd/$dir/optim.safetensors" \
     "$work/three/ranks/001/optim.safetensors"
-is "a text that the last server had made" "Stale file handle" \
+ok "a text that was not read yet is made anew" \
+    grep -q '"restarts": 1,' /dev/fd/"$unread"
+is "one that was read in part" "Stale file handle" \
     "$(cat <&"$text" 2>&1 >/dev/null | sed 's/.*: //')"
-exec {text}<&-
+exec {text}<&- {unread}<&-
 rescale "$spec"
 exits "a version that is held is not released" 1 "bert@$((number - 1))" \
     "$retile" version release $((number - 1)) "${job[@]}"
@@ -196,6 +199,7 @@ ask
 ok "its reader gets an error, $answer" test "$answer" = ENOTCONN
 let_go
 ok "the log says why" grep -q 'after 3 restarts' "$work/log"
+ok "what it left goes with the next change" quietly "$retile" store sweep "$store"
 ok "fsck" quietly "$retile" store fsck "$store"
 
 start_store -o mask=resend
