@@ -14,7 +14,15 @@
 /* How long the kernel may remember a node's name, and its attributes. */
 static inline double fs_entry_s(const struct fs_node *node)
 {
-    return fs_node_is_kept(node) ? FS_FOREVER_S : 0;
+    /* A store's version is asked for at each use, which shows who uses it; what
+     * is below stays as long as it is open, and is forgotten before it is
+     * closed. */
+    const bool is_below_version = node->version != NULL &&
+                                  node->slot != FS_SLOT_MOUNT &&
+                                  node->slot != FS_SLOT_SAVED &&
+                                  (node->slot != FS_SLOT_OWN || node->idx != 0);
+
+    return fs_node_is_kept(node) || is_below_version ? FS_FOREVER_S : 0;
 }
 
 static inline double fs_attr_s(const struct fs_node *node)

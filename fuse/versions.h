@@ -13,7 +13,7 @@
  *   - the newest version that was opened, until a newer one is published,
  *   - what the current generation started from.
  *
- * The kernel is told to ask again for each name in a store's version, but it
+ * The kernel is told to ask again for a store's version at each use, but it
  * forgets none by itself: fuse/watch.c makes it, where a version is no longer
  * current and nobody uses it.
  *
