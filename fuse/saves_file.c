@@ -54,10 +54,12 @@ int saves_open_node(struct fs_saves *saves,
         .lookups = (int64_t)n_lookups,
         .open = 1,
         .write = may_write(flags),
+        .is_ahead = node->is_ahead,
     };
     bool is_first;
     int rc = saves_node_open(saves, node);
 
+    node->is_ahead = false;
     if (rc == 0) {
         is_first = saves_counts(saves, node)->n_open == 0;
         delta.backing = backing_of(saves, node);
@@ -86,10 +88,15 @@ static int give_back(struct fs_saves *saves,
         .open = -1,
         .write = may_write(flags) ? -1 : 0,
     };
-    uint32_t backing = saves_counts(saves, node)->backing;
+    const struct fs_ledger_slot *counts = saves_counts(saves, node);
+    uint32_t backing = counts->backing;
 
     if (node->slot == FS_LEDGER_NONE) {
         return -1; /* it has no handle */
+    }
+    if (may_write(flags) && counts->n_write == 1 && counts->is_ahead != 0 &&
+        saves_node_open(saves, node) == 0) {
+        saves_trim(node->fd);
     }
     (void)saves_count(saves, node, turn, &delta); /* it has a slot */
     if (saves_counts(saves, node)->n_open == 0) {

@@ -264,6 +264,7 @@ int saves_count(struct fs_saves *saves,
         to.n_write = 0;
         to.backing = 0;
     }
+    to.is_ahead = to.n_write > 0 && (to.is_ahead != 0 || delta->is_ahead);
     to.ino = node->ino;
     fs_ledger_set(saves->ledger, node->slot, &to,
                   turn != NULL ? turn->entry : FS_LEDGER_NONE);

@@ -71,6 +71,7 @@ static void forget_step(struct fs_saves *saves, struct saved_step *step)
     saves->n_steps--;
     memmove(&saves->steps[i], &saves->steps[i + 1],
             (saves->n_steps - i) * sizeof(saves->steps[0]));
+    saves_ahead_end(saves, step);
     saves_record_remove(saves->dir_fd, step);
     saves->n_entries -= step->n_entries;
     saves_each(saves, lose_step, step);
@@ -163,6 +164,7 @@ static int may_begin(struct fs_saves *saves, uint64_t generation, uint64_t step)
 static int begin(struct fs_saves *saves,
                  uint64_t generation,
                  uint64_t number,
+                 uint64_t room_bytes,
                  uint64_t *ret_ino)
 {
     struct saved_step *step = calloc(1, sizeof(*step));
@@ -196,6 +198,7 @@ static int begin(struct fs_saves *saves,
         saves_step_free(step);
         return rc;
     }
+    saves_ahead_begin(saves, step, room_bytes);
     *ret_ino = step->root->ino;
     return 0;
 }
@@ -206,6 +209,7 @@ int fs_saves_begin(struct fs_saves *saves,
                    uint64_t *ret_ino)
 {
     int rc = saves_charge(saves, 0);
+    uint64_t room_bytes = saves_room(saves);
 
     if (rc != 0) {
         return rc;
@@ -214,7 +218,7 @@ int fs_saves_begin(struct fs_saves *saves,
     rc = generation < saves->revoked ? EROFS
                                      : may_begin(saves, generation, step);
     if (rc == 0) {
-        rc = begin(saves, generation, step, ret_ino);
+        rc = begin(saves, generation, step, room_bytes, ret_ino);
     }
     saves_unlock(saves);
     return rc;
@@ -359,6 +363,7 @@ static int freeze(struct fs_saves *saves,
     }
     step->state = FS_STEP_FROZEN; /* which also keeps it there */
     step->is_orphan = false;
+    saves_ahead_end(saves, step);
     wait_idle(saves, step, wait_ns);
     if (is_busy(step)) {
         *ret_path = writer_path(saves, step);
@@ -447,8 +452,11 @@ keep_file(struct fs_saves *saves, struct saved_node *node, void *ctx)
 
 void fs_saves_seal(struct fs_saves *saves, uint64_t number, uint64_t version)
 {
+    char name[STEP_NAME_BYTES];
     struct saved_step *step;
 
+    (void)snprintf(name, sizeof(name), "%" PRIu64, number);
+    saves_ahead_note(saves, name);
     saves_lock(saves);
     step = saves_step_open(saves, number);
     if (step != NULL) {

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -39,11 +40,12 @@ static inline void saves_tmp_restart(struct saves_tmp *tmp)
     saves_tmp_start(tmp);
 }
 
-static inline int saves_tmp_make(void **state)
+static inline int saves_tmp_make_in(void **state, const char *place)
 {
     static struct saves_tmp tmp;
 
-    tmp = (struct saves_tmp){.path = "/tmp/retile-unit-XXXXXX"};
+    tmp = (struct saves_tmp){0};
+    (void)snprintf(tmp.path, sizeof(tmp.path), "%s/retile-unit-XXXXXX", place);
     assert_non_null(mkdtemp(tmp.path));
     tmp.fd = open(tmp.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     assert_true(tmp.fd >= 0);
@@ -51,6 +53,11 @@ static inline int saves_tmp_make(void **state)
     assert_int_equal(fs_saves_begin(tmp.saves, 1, 100, &tmp.dir), 0);
     *state = &tmp;
     return 0;
+}
+
+static inline int saves_tmp_make(void **state)
+{
+    return saves_tmp_make_in(state, "/tmp");
 }
 
 static inline int saves_tmp_remove(void **state)
