@@ -265,10 +265,11 @@ bool fs_node_is_save(const struct fs_node *node)
     return fs_node_is_gen(node, FS_GEN_SAVE);
 }
 
-/* Its children are numbers that come, and go. */
+/* Its children come, and go: numbers, and `current` with the first version. */
 static bool is_changing(const struct fs_node *node)
 {
-    return fs_node_is_at(node, FS_FIXED_VERSIONS) ||
+    return fs_node_is_at(node, FS_FIXED_ROOT) ||
+           fs_node_is_at(node, FS_FIXED_VERSIONS) ||
            fs_node_is_at(node, FS_FIXED_GEN) || fs_node_is_save(node);
 }
 
@@ -313,6 +314,11 @@ enum base_code fs_tree_prepare(struct fs_versions *versions,
     }
     if (fs_node_is_at(dir, FS_FIXED_GEN) && dir->numbers == NULL) {
         return list_gens(versions, dir, err);
+    }
+    if (fs_node_is_at(dir, FS_FIXED_ROOT)) {
+        uint64_t current;
+
+        dir->has_load = fs_versions_current(versions, &current, err) == BASE_OK;
     }
     if (dir->version != NULL && dir->subtree == NULL) {
         BASE_TRY(fs_version_prepare(dir->version, dir->slot, err));

@@ -53,7 +53,8 @@ struct fs_node {
     uint64_t *numbers;                /* of versions/, once prepared; owned */
     size_t n_numbers;
     uint64_t generation;   /* that it is a part of; 0: of none */
-    bool has_load;         /* of gen/G: it loads something */
+    bool has_load;         /* of gen/G: it loads something; of the mount's root,
+                              once prepared: there is a current version */
     struct fs_step *steps; /* of gen/G/save, once prepared; owned */
     size_t n_steps;
 };

@@ -99,6 +99,15 @@ static bool list_store(const struct fs_node *dir,
     return true;
 }
 
+/* Is what stands there `current`, and leads nowhere? */
+static bool is_no_link(const struct fs_node *dir,
+                       struct fs_given_list given,
+                       uint64_t position)
+{
+    return fs_node_is_at(dir, FS_FIXED_ROOT) && !dir->has_load &&
+           position < given.n && given.items[position].idx == FS_FIXED_CURRENT;
+}
+
 bool fs_tree_list(const struct fs_node *dir,
                   uint64_t position,
                   char room[FS_NAME_BYTES],
@@ -115,6 +124,7 @@ bool fs_tree_list(const struct fs_node *dir,
     if (fs_node_is_save(dir)) {
         return list_steps(dir, position, room, ret_name, ret, ret_next);
     }
+    position += is_no_link(dir, given, position);
     *ret_next = position + 1;
     if (fs_node_is_at(dir, FS_FIXED_GEN)) {
         *ret_name = BASE_STR("current");

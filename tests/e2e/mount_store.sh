@@ -48,13 +48,17 @@ start_store
 is "a job without versions has a generation" "1" "$(readlink "$mnt/gen/current")"
 is "that loads nothing" "save" "$(echo $(ls "$mnt/gen/1"))"
 is "nor is there a version" "" "$(ls "$mnt/versions")"
-is "and current leads nowhere" "" "$(readlink "$mnt/current")"
-stop
+is "nor a link to the current one" ".retile gen versions" \
+    "$(echo $(ls -A "$mnt"))"
+is "which nobody remembers" "no" "$([[ -L $mnt/current ]] && echo yes || echo no)"
 
 "$retile" convert "$src" "$work/four" --to "$spec" 2>/dev/null >&2
 "$retile" convert "$src" "$work/three" --to fsdp2:dp=3 2>/dev/null >&2
 "$retile" convert "$src" "$work/hf" --to hf 2>/dev/null >&2
 ok "import" quietly "$retile" import "$work/four" "${job[@]}"
+is "when it has a version, it has the link" "versions/1" "$(readlink "$mnt/current")"
+eventually "and a generation that loads it" test -e "$mnt/gen/2/load/layout.yaml"
+stop
 
 start_store -o layout=four:"$spec"
 is "names in the root" ".retile current gen versions" "$(echo $(ls -A "$mnt"))"
