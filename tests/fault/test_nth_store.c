@@ -75,6 +75,11 @@ static void test_init(void **state)
     nth_run(&scenario, UINT64_MAX);
 }
 
+static void arrange_nothing(struct store_root *root)
+{
+    (void)root;
+}
+
 /* --- reading ------------------------------------------------------------ */
 
 /* j@1 imported, j@2 the same rescaled, j@3 imported from other files. */
@@ -229,6 +234,82 @@ static void test_read(void **state)
     store_lab_run("read", arrange_three, do_read, N_CASES);
 }
 
+/* --- directories --------------------------------------------------------- */
+
+/* The state of "a" as one Hugging Face directory, "hf", and two shards as
+ * PyTorch DCP writes them, "dcp". */
+static void arrange_directories(struct store_root *root)
+{
+    const struct store_copy_options options = {.n_threads = 1};
+    struct base_err err;
+
+    (void)root;
+    assert_ok(tree_dir_convert(store_lab_at("a"), store_lab_at("hf"), NULL,
+                               STORE_TREE_HF, &options, &err),
+              &err);
+    sample_make_dir(store_lab_at("."), "dcp");
+    sample_put_st(
+        store_lab_at("dcp"), "shard-00001-model-00001-of-00002.safetensors",
+        "{\"__metadata__\":{\"DCP_SHARDING_INFO\":\"{\\\"w\\\":{"
+        "\\\"saved_offsets\\\":[0,0]}}\"}," F32("w", "[2,2]", 0, 16) "}",
+        16);
+    sample_put_st(
+        store_lab_at("dcp"), "shard-00002-model-00002-of-00002.safetensors",
+        "{\"__metadata__\":{\"DCP_SHARDING_INFO\":\"{\\\"w\\\":{"
+        "\\\"saved_offsets\\\":[2,0]}}\"}," F32("w", "[1,2]", 0, 8) "}",
+        8);
+}
+
+static enum base_code do_dcp(struct base_err *err)
+{
+    BASE_AUTO(store_source) source = NULL;
+
+    BASE_TRY(store_source_open_dir(store_lab_at("dcp"), NULL, &source, err));
+    assert_int_equal(store_source_form(source), STORE_FORM_SHARDED);
+    return BASE_OK;
+}
+
+/* Opened, replicas and all, and compared: what `retile verify` does. */
+static enum base_code do_verify(struct base_err *err)
+{
+    const struct store_copy_options options = {.n_threads = 1};
+    BASE_AUTO(store_source) a = NULL;
+    BASE_AUTO(store_source) hf = NULL;
+
+    BASE_TRY(store_source_open_dir(store_lab_at("a"), NULL, &a, err));
+    BASE_TRY(store_source_open_dir(store_lab_at("hf"), NULL, &hf, err));
+    BASE_TRY(store_compare(hf, store_source_pieces(hf), a,
+                           store_source_pieces(a), NULL, &options, err));
+    return store_compare(a, store_source_replicas(a), a, store_source_pieces(a),
+                         NULL, &options, err);
+}
+
+/* The tree of single tensors, of a layout that a short form or a file says. */
+static enum base_code do_tree(struct base_err *err)
+{
+    BASE_AUTO(store_source) source = NULL;
+    BASE_AUTO(store_target) target = NULL;
+    BASE_AUTO(store_tree) tree = NULL;
+    BASE_AUTO(ptc_spec) spec = NULL;
+    bool is_hf = false;
+
+    BASE_TRY(store_source_open_dir(store_lab_at("a"), NULL, &source, err));
+    BASE_TRY(store_spec_open_source("hf", source, &spec, &is_hf, err));
+    assert_true(is_hf);
+    BASE_TRY(store_target_open(source, &spec, &target, err));
+    return store_tree_create(target, STORE_TREE_NPY, &tree, err);
+}
+
+static void test_directories(void **state)
+{
+    (void)state;
+    store_lab_run("verify", arrange_directories, do_verify, N_CASES);
+    store_lab_run("sharded", arrange_nothing, do_dcp, N_CASES);
+    store_lab_run("tree", arrange_nothing, do_tree, N_CASES);
+}
+
+/* --- checking ----------------------------------------------------------- */
+
 static void ignore(void *ctx, const char *text)
 {
     (void)text;
@@ -276,11 +357,6 @@ static enum base_code do_import(struct base_err *err)
     BASE_TRY(open_root(&root, err));
     BASE_TRY(store_source_open_dir(store_lab_at("b"), NULL, &source, err));
     return store_import(root, "j", source, &options, &number, err);
-}
-
-static void arrange_nothing(struct store_root *root)
-{
-    (void)root;
 }
 
 static void arrange_one(struct store_root *root)
@@ -396,10 +472,10 @@ static void test_upkeep(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        store_lab_test(test_init),   store_lab_test(test_open),
-        store_lab_test(test_read),   store_lab_test(test_checks),
-        store_lab_test(test_import), store_lab_test(test_rescale),
-        store_lab_test(test_upkeep),
+        store_lab_test(test_init),        store_lab_test(test_open),
+        store_lab_test(test_read),        store_lab_test(test_checks),
+        store_lab_test(test_directories), store_lab_test(test_import),
+        store_lab_test(test_rescale),     store_lab_test(test_upkeep),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
