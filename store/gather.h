@@ -10,7 +10,6 @@
 #ifndef STORE_GATHER_H
 #define STORE_GATHER_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/uio.h>
@@ -24,14 +23,6 @@ struct store_maps;
 struct store_maps *store_maps_create(const struct store_source *source);
 void store_maps_free(struct store_maps *maps);
 BASE_AUTO_DEFINE(store_maps);
-
-/* Map all blobs whose file system is memory, and touch their pages, which else
- * the first read of each has to do.  In the background: a sixth of the time
- * that reading takes.  Asks @may_go_on some hundred times a second; false: it
- * said no. */
-bool store_maps_populate(struct store_maps *maps,
-                         bool (*may_go_on)(void *ctx),
-                         void *ctx);
 
 /* Install the process's SIGBUS handler, which turns a fault inside a guarded
  * copy into BASE_CHANGED and leaves every other SIGBUS deadly.  Once, early. */

@@ -16,13 +16,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/vfs.h>
 
-#include <linux/magic.h>
-
-#include "base/num.h"
-
-enum { N_BUCKETS = 1024, POPULATE_BYTES = 8 << 20 };
+enum { N_BUCKETS = 1024 };
 
 /* A file that is mapped. */
 struct shared {
@@ -197,43 +192,4 @@ const uint8_t *store_maps_get(struct store_maps *maps, uint32_t idx)
         }
     }
     return shared->bytes; /* NULL: unmappable */
-}
-
-/* Are its bytes in memory anyway? */
-static bool is_in_memory(const struct store_blob *blob)
-{
-    struct statfs fs;
-
-    return fstatfs(blob->fd, &fs) == 0 &&
-           (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);
-}
-
-bool store_maps_populate(struct store_maps *maps,
-                         bool (*may_go_on)(void *ctx),
-                         void *ctx)
-{
-#ifdef MADV_POPULATE_READ
-    for (uint32_t i = 0; i < maps->n; i++) {
-        const struct store_blob *blob = store_source_blob(maps->source, i);
-        const uint8_t *bytes =
-            is_in_memory(blob) ? store_maps_get(maps, i) : NULL;
-
-        for (uint64_t at = 0; bytes != NULL && at < blob->n_bytes;
-             at += POPULATE_BYTES) {
-            if (!may_go_on(ctx)) {
-                return false;
-            }
-            if (madvise((void *)(uintptr_t)(bytes + at),
-                        base_min_u64(POPULATE_BYTES, blob->n_bytes - at),
-                        MADV_POPULATE_READ) != 0) {
-                break; /* an old kernel, or a blob that shrank */
-            }
-        }
-    }
-#else
-    (void)maps;
-    (void)may_go_on;
-    (void)ctx;
-#endif
-    return true;
 }

@@ -110,11 +110,11 @@ def bench(top, args):
 
     dp2 = make_states(top, args.gib)
     shutil.rmtree(top / "hf")
-    n_bytes = tree_bytes(dp2)
     store = Store(top / "store")
     store.import_and_forget(dp2)
-    rows.append(publish(top, f"{n_bytes / 2**30:.1f} GiB of files", store,
-                        LAYOUTS, args.runs))
+    n_bytes = tree_bytes(store.root / "blobs")
+    rows.append(publish(top, f"{n_bytes / 2**30:.1f} GiB", store, LAYOUTS,
+                        args.runs))
     return rows
 
 

@@ -1,11 +1,10 @@
-/* Maps: one per file, however many sources have it; pages touched ahead. */
+/* Maps: one per file, however many sources have it. */
 #include "tests/unit/unit.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "store/maps.h"
@@ -106,68 +105,12 @@ static void test_an_empty_blob_is_unmappable(void **state)
     fake_source_done(&source);
 }
 
-static bool count_down(void *ctx)
-{
-    int *left = ctx;
-
-    return (*left)-- > 0;
-}
-
-static long minor_faults(void)
-{
-    struct rusage usage;
-
-    assert_int_equal(getrusage(RUSAGE_SELF, &usage), 0);
-    return usage.ru_minflt;
-}
-
-/* Without the sanitizer's own memory, which would fault as well. */
-__attribute__((no_sanitize("address"))) static unsigned
-touch_pages(const volatile uint8_t *bytes)
-{
-    unsigned sum = 0;
-
-    for (size_t at = 0; at < BLOB_BYTES; at += 4096) {
-        sum += bytes[at];
-    }
-    return sum;
-}
-
-static void test_populated_pages_do_not_fault(void **state)
-{
-    struct store_source one;
-    struct store_source other;
-    struct store_maps *maps;
-    const uint8_t *bytes;
-    int left = 0;
-    long before;
-
-    (void)state;
-    make_two(&one, &other);
-    maps = store_maps_create(&other);
-    assert_non_null(maps);
-    assert_false(store_maps_populate(maps, count_down, &left));
-    left = 1;
-    assert_false(store_maps_populate(maps, count_down, &left));
-    left = 100;
-    assert_true(store_maps_populate(maps, count_down, &left));
-    assert_in_range(left, 1, 99); /* it was asked */
-    bytes = store_maps_get(maps, 1);
-    before = minor_faults();
-    assert_int_equal(touch_pages(bytes), 7 * (BLOB_BYTES / 4096));
-    assert_in_range(minor_faults() - before, 0, 10); /* else 48 and more */
-    store_maps_free(maps);
-    fake_source_done(&one);
-    fake_source_done(&other);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_file_of_two_sources_is_mapped_once),
         cmocka_unit_test(test_a_map_outlives_who_made_it),
         cmocka_unit_test(test_an_empty_blob_is_unmappable),
-        cmocka_unit_test(test_populated_pages_do_not_fault),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
