@@ -497,6 +497,12 @@ def cut_file(tmp, state):
     os.truncate(path, path.stat().st_size - 100)
 
 
+def other_step(tmp, state):
+    safetensors.numpy.save_file(state.rank(2)["model"],
+                                tmp / "ranks/002/model.safetensors",
+                                metadata={"format": "pt", "step": "9999"})
+
+
 def spoil(rank, group, change):
     return lambda tmp, state: rewrite(tmp, state, rank, group, change)
 
@@ -530,6 +536,7 @@ REFUSED = [  # what is done to a good save, what the events must name
     ("a rank's object that is missing", remove("ranks/002/rng.bin"),
      ["rng.bin", "2"]),
     ("a file that is cut short", cut_file, ["ranks/001/optim.safetensors"]),
+    ("a file that says it is of another step", other_step, ["9999", "002"]),
     ("retile.json of another step", position_of('{"step": 9999, "samples": 1}'),
      ["9999"]),
     ("retile.json that is none", position_of('{"step": '), ["retile.json"]),

@@ -736,9 +736,10 @@ def main():
         if only and not any(part in function.__name__ for part in only):
             continue
         place = folder / "check"
-        place.mkdir()
+        place.mkdir(exist_ok=True)
         try:
             function(place)
+            shutil.rmtree(place)
         except (AssertionError, OSError) as e:
             n_failed += 1
             line = e.__traceback__
@@ -748,7 +749,7 @@ def main():
                 line = line.tb_next
             print(f"FAILED line {line.tb_lineno}: "
                   f"{function.__name__.replace('_', ' ')}: {e!r}")
-        shutil.rmtree(place)
+            shutil.rmtree(place, ignore_errors=True)
     print(f"{len(CHECKS)} promises, {n_failed} broken")
     sys.exit(n_failed > 0)
 
