@@ -107,26 +107,6 @@ void save_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 /* Bytes. */
 
-static int
-read_bytes(int fd, char *to, size_t size, off_t offset, size_t *ret_bytes)
-{
-    size_t n = 0;
-
-    while (n < size) {
-        ssize_t done = pread(fd, to + n, size - n, offset + (off_t)n);
-
-        if (done == 0) {
-            break;
-        }
-        if (done < 0 && errno != EINTR) {
-            return errno;
-        }
-        n += done > 0 ? (size_t)done : 0;
-    }
-    *ret_bytes = n;
-    return 0;
-}
-
 void save_read(fuse_req_t req,
                fuse_ino_t ino,
                size_t size,
@@ -135,7 +115,6 @@ void save_read(fuse_req_t req,
 {
     struct fs *fs = fs_of(req);
     char *scratch = fs_serve_scratch();
-    struct fs_pin pin;
     size_t n = 0;
     int rc = save_fault(BASE_FAULT_mount_read);
 
@@ -144,11 +123,7 @@ void save_read(fuse_req_t req,
         rc = scratch == NULL ? ENOMEM : EINVAL;
     }
     if (rc == 0) {
-        rc = fs_saves_pin(fs->saves, ino, false, &pin);
-    }
-    if (rc == 0) {
-        rc = read_bytes(pin.fd, scratch, size, offset, &n);
-        fs_saves_unpin(&pin);
+        rc = fs_saves_read(fs->saves, ino, scratch, size, (uint64_t)offset, &n);
     }
     if (rc != 0) {
         fs->stats.n_failed_reads++;

@@ -17,6 +17,15 @@ int64_t saves_now_ns(void)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
+/* Of what reading and writing files gives. */
+int saves_errno(enum base_code code)
+{
+    if (code == BASE_OK) {
+        return 0;
+    }
+    return code == BASE_NO_SPACE ? ENOSPC : code == BASE_NO_MEM ? ENOMEM : EIO;
+}
+
 void saves_tell(const struct fs_saves *saves,
                 const char *path,
                 const char *reason)

@@ -269,6 +269,13 @@ int fs_saves_pin(struct fs_saves *saves,
                  struct fs_pin *ret);
 void fs_saves_unpin(struct fs_pin *pin);
 
+/* *ret_bytes: fewer only at the end. */
+int fs_saves_read(struct fs_saves *saves,
+                  uint64_t ino,
+                  void *bytes,
+                  size_t n_bytes,
+                  uint64_t offset,
+                  size_t *ret_bytes);
 int fs_saves_write(struct fs_saves *saves,
                    uint64_t ino,
                    const void *bytes,

@@ -8,6 +8,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/io.h"
+#include "base/num.h"
+
 static bool may_write(int flags)
 {
     return (flags & O_ACCMODE) != O_RDONLY;
@@ -271,29 +274,13 @@ static bool is_new_room(int fd, uint64_t offset, size_t n_bytes)
     return hole < 0 || (uint64_t)hole < offset + n_bytes;
 }
 
-static int write_all(int fd, const char *bytes, size_t n, uint64_t offset)
-{
-    while (n > 0) {
-        ssize_t done = pwrite(fd, bytes, n, (off_t)offset);
-
-        if (done < 0 && errno != EINTR) {
-            return errno;
-        }
-        if (done > 0) {
-            bytes += done;
-            offset += (uint64_t)done;
-            n -= (size_t)done;
-        }
-    }
-    return 0;
-}
-
 int fs_saves_write(struct fs_saves *saves,
                    uint64_t ino,
                    const void *bytes,
                    size_t n_bytes,
                    uint64_t offset)
 {
+    struct base_err err;
     struct fs_pin pin;
     int rc;
 
@@ -308,9 +295,46 @@ int fs_saves_write(struct fs_saves *saves,
         is_new_room(pin.fd, offset, n_bytes)) {
         rc = ENOSPC;
     } else {
-        rc = write_all(pin.fd, bytes, n_bytes, offset);
+        rc = saves_errno(base_io_pwrite(pin.fd, bytes, n_bytes, offset,
+                                        "a saved file", &err));
     }
     fs_saves_unpin(&pin);
+    return rc;
+}
+
+int fs_saves_read(struct fs_saves *saves,
+                  uint64_t ino,
+                  void *bytes,
+                  size_t n_bytes,
+                  uint64_t offset,
+                  size_t *ret_bytes)
+{
+    enum base_code code = BASE_CHANGED;
+    struct base_err err;
+    struct fs_pin pin;
+    struct stat stat;
+    size_t n = 0;
+    int rc = fs_saves_pin(saves, ino, false, &pin);
+
+    if (rc != 0) {
+        return rc;
+    }
+    while (rc == 0 && code == BASE_CHANGED) { /* made shorter meanwhile */
+        if (fstat(pin.fd, &stat) != 0) {
+            rc = errno;
+            break;
+        }
+        n = offset >= (uint64_t)stat.st_size
+                ? 0
+                : (size_t)base_min_u64(n_bytes,
+                                       (uint64_t)stat.st_size - offset);
+        code = base_io_pread(pin.fd, bytes, n, offset, "a saved file", &err);
+    }
+    fs_saves_unpin(&pin);
+    if (rc == 0) {
+        rc = saves_errno(code);
+    }
+    *ret_bytes = n;
     return rc;
 }
 

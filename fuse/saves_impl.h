@@ -123,6 +123,7 @@ static inline void saves_unlock(struct fs_saves *saves)
 }
 
 int64_t saves_now_ns(void); /* monotonic */
+int saves_errno(enum base_code code);
 void saves_tell(const struct fs_saves *saves,
                 const char *path,
                 const char *reason);
@@ -266,7 +267,7 @@ void saves_trim(int fd);
 
 int saves_record_make(int dir_fd, struct saved_step *step, struct stat *ret);
 int saves_record_write(const struct saved_step *step);
-/* BASE_NOT_FOUND: no whole record. */
+/* EBADMSG: it is no whole record. */
 int saves_record_read(int dir_fd, const char *name, struct saved_step *ret);
 void saves_record_remove(int dir_fd, const struct saved_step *step);
 void saves_step_free(struct saved_step *step);

@@ -23,6 +23,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/io.h"
+
+#define LABEL "the record of a step"
+
 enum { NAMES_OFFSET = 64, MAX_NAMES_BYTES = 64 << 20, RECORD_NAME_BYTES = 64 };
 
 static const char magic[8] = {'R', 'T', 'L', 'S', 'T', 'E', 'P', '1'};
@@ -47,30 +51,12 @@ static void name_of(const struct saved_step *step, char ret[RECORD_NAME_BYTES])
                    step->generation, step->step);
 }
 
-static int write_all(int fd, const void *bytes, size_t n, off_t offset)
-{
-    const char *at = bytes;
-
-    while (n > 0) {
-        ssize_t done = pwrite(fd, at, n, offset);
-
-        if (done < 0 && errno != EINTR) {
-            return errno;
-        }
-        if (done > 0) {
-            at += done;
-            offset += done;
-            n -= (size_t)done;
-        }
-    }
-    return 0;
-}
-
 static int write_names(const struct saved_step *step, uint64_t *ret_bytes)
 {
     BASE_AUTO_BUF text;
+    struct base_err err;
+    enum base_code rc;
     size_t i;
-    int rc;
 
     base_buf_init(&text, MAX_NAMES_BYTES);
     for (i = 0; i < step->n_names; i++) { /* failures stick */
@@ -79,9 +65,10 @@ static int write_names(const struct saved_step *step, uint64_t *ret_bytes)
     if (text.failed != BASE_OK) {
         return ENOMEM;
     }
-    rc = write_all(step->record_fd, text.ptr, text.len, NAMES_OFFSET);
+    rc = base_io_pwrite(step->record_fd, text.ptr, text.len, NAMES_OFFSET,
+                        LABEL, &err);
     *ret_bytes = text.len;
-    return rc;
+    return saves_errno(rc);
 }
 
 int saves_record_write(const struct saved_step *step)
@@ -94,11 +81,16 @@ int saves_record_write(const struct saved_step *step)
         .sequence = step->sequence,
         .version = step->version,
     };
+    struct base_err err;
     int rc;
 
     memcpy(head.magic, magic, sizeof(magic));
     rc = step->n_names > 0 ? write_names(step, &head.names_bytes) : 0;
-    return rc != 0 ? rc : write_all(step->record_fd, &head, sizeof(head), 0);
+    if (rc != 0) {
+        return rc;
+    }
+    return saves_errno(
+        base_io_pwrite(step->record_fd, &head, sizeof(head), 0, LABEL, &err));
 }
 
 int saves_record_make(int dir_fd, struct saved_step *step, struct stat *ret)
@@ -132,26 +124,13 @@ void saves_record_remove(int dir_fd, const struct saved_step *step)
     (void)unlinkat(dir_fd, name, 0); /* the mount's end removes all */
 }
 
-static int read_all(int fd, void *bytes, size_t n, off_t offset)
+/* EBADMSG: it ends before that. */
+static int read_all(int fd, void *bytes, size_t n, uint64_t offset)
 {
-    char *at = bytes;
+    struct base_err err;
+    enum base_code rc = base_io_pread(fd, bytes, n, offset, LABEL, &err);
 
-    while (n > 0) {
-        ssize_t done = pread(fd, at, n, offset);
-
-        if (done == 0) {
-            return EIO;
-        }
-        if (done < 0 && errno != EINTR) {
-            return errno;
-        }
-        if (done > 0) {
-            at += done;
-            offset += done;
-            n -= (size_t)done;
-        }
-    }
-    return 0;
+    return rc == BASE_CHANGED ? EBADMSG : saves_errno(rc);
 }
 
 static int read_names(struct saved_step *step, const struct head *head)
@@ -173,7 +152,7 @@ static int read_names(struct saved_step *step, const struct head *head)
     text[n_bytes] = '\0';
     for (i = 0; i < head->n_names; i++) {
         if (at >= text + n_bytes) {
-            return EIO;
+            return EBADMSG;
         }
         step->names[i] = strdup(at);
         if (step->names[i] == NULL) {
@@ -202,7 +181,7 @@ int saves_record_read(int dir_fd, const char *name, struct saved_step *ret)
     if (memcmp(head.magic, magic, sizeof(magic)) != 0 ||
         head.state > FS_STEP_SEALED || head.names_bytes > MAX_NAMES_BYTES ||
         head.n_names > head.names_bytes) {
-        return EIO;
+        return EBADMSG;
     }
     ret->state = (enum fs_step_state)head.state;
     ret->generation = head.generation;

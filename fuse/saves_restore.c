@@ -95,12 +95,15 @@ take_record(struct restore *restore, const char *file, struct base_err *err)
     }
     step->record_fd = -1;
     rc = saves_record_read(saves->dir_fd, name, step);
-    (void)snprintf(dir, sizeof(dir), "%" PRIu64, step->step);
-    step->is_detached =
-        rc != 0 || fstatat(saves->dir_fd, dir, &stat, AT_SYMLINK_NOFOLLOW) != 0;
-    step->is_orphan = step->state == FS_STEP_FROZEN;
+    if (rc == 0) {
+        (void)snprintf(dir, sizeof(dir), "%" PRIu64, step->step);
+        step->is_detached =
+            fstatat(saves->dir_fd, dir, &stat, AT_SYMLINK_NOFOLLOW) != 0;
+        step->is_orphan = step->state == FS_STEP_FROZEN;
+    }
     /* Without its directory it was only about to begin. */
-    if (rc == EIO || (step->is_detached && step->state != FS_STEP_SEALED)) {
+    if (rc == EBADMSG ||
+        (rc == 0 && step->is_detached && step->state != FS_STEP_SEALED)) {
         (void)unlinkat(saves->dir_fd, name, 0); /* else the next one does */
         saves_step_free(step);
         return BASE_OK;
