@@ -57,7 +57,7 @@ def parse():
     parser.add_argument("what", nargs="*", metavar="WHAT",
                         help="default: all, dcp if there is --python")
     parser.add_argument("--gib", type=float, default=2,
-                        help="size of the state (dcp needs six times as much "
+                        help="size of the state (dcp needs five times as much "
                              "memory, the others up to four)")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--dir", default="build/bench")
