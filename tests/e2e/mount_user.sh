@@ -57,3 +57,25 @@ else
     is "allow_other is root's" 1 "$rc"
     ok "and says so" grep -q allow_other <<<"$text"
 fi
+
+# A job of a store: nothing can be passed through, and servers follow servers.
+mkdir "$work/own"
+((EUID != 0)) || chown 65534:65534 "$work/own"
+job=(--store "$work/own/store" --job bert)
+quietly() { "$@" >/dev/null 2>&1; }
+of_status() {
+    as_user cat "$mnt/.retile/status" | awk -v key="\"$1\":" \
+        '$1 == key { gsub(/[",]/, "", $2); print $2 }'
+}
+ok "a store" quietly as_user "$retile" store init "$work/own/store"
+ok "import" quietly as_user "$retile" import "$src" "${job[@]}"
+ok "mounts it" as_user "$fuse" "${job[@]}" "$mnt"
+server=$(of_status holder)
+is "its class" direct "$(of_status class)"
+as_user cat "$mnt/current/hf/model.safetensors" >"$work/before"
+kill -9 "$(of_status pid)"
+as_user cat "$mnt/current/hf/model.safetensors" >"$work/after"
+ok "another server has the same bytes" cmp "$work/before" "$work/after"
+is "restarts" 1 "$(of_status restarts)"
+ok "unmounts it" as_user fusermount3 -u "$mnt"
+ok "the holder ends" gone "$server"
