@@ -187,12 +187,58 @@ enum base_code base_dir_list(int dir_fd,
     return BASE_OK;
 }
 
+/* A tree that is being removed.  What lies too deep is moved up to its top, and
+ * removed there: neither stack nor descriptors grow with the depth. */
+struct removal {
+    int top_fd;
+    unsigned n_moved;
+};
+
+static enum base_code move_up(struct removal *removal,
+                              int dir_fd,
+                              const char *path,
+                              struct base_err *err)
+{
+    char name[sizeof(".deep-") + 10];
+
+    (void)fchmodat(dir_fd, path, 0700, 0); /* renaming will tell */
+    do {
+        (void)snprintf(name, sizeof(name), ".deep-%u", removal->n_moved++);
+        if (renameat(dir_fd, path, removal->top_fd, name) == 0 ||
+            errno == ENOENT) {
+            return BASE_OK;
+        }
+    } while (errno == ENOTEMPTY || errno == EEXIST || errno == ENOTDIR);
+    return base_fail_errno(err, errno, "%s: cannot move it up", path);
+}
+
+/* Open a directory to remove what it has, whatever its mode. */
+static enum base_code open_to_remove(int dir_fd,
+                                     const char *path,
+                                     DIR **ret_dir,
+                                     struct base_err *err)
+{
+    enum base_code code = dir_open(dir_fd, path, O_NOFOLLOW, ret_dir, err);
+
+    if (code == BASE_DENIED && fchmodat(dir_fd, path, 0700, 0) == 0) {
+        code = dir_open(dir_fd, path, O_NOFOLLOW, ret_dir, err);
+    }
+    if (code == BASE_OK) {
+        (void)fchmod(dirfd(*ret_dir), 0700); /* removing will tell */
+    }
+    return code;
+}
+
 /* Remove what is in @path of @dir_fd, and @path. */
-static enum base_code
-tree_remove(int dir_fd, const char *path, unsigned depth, struct base_err *err)
+static enum base_code tree_remove(struct removal *removal,
+                                  int dir_fd,
+                                  const char *path,
+                                  unsigned depth,
+                                  struct base_err *err)
 {
     AUTO_DIR dir = NULL;
     const char *name = NULL;
+    unsigned n_moved = 0;
     enum base_code code;
 
     if (unlinkat(dir_fd, path, 0) == 0 || errno == ENOENT) {
@@ -202,16 +248,23 @@ tree_remove(int dir_fd, const char *path, unsigned depth, struct base_err *err)
         return base_fail_errno(err, errno, "%s: cannot remove", path);
     }
     if (depth == REMOVE_MAX_DEPTH) {
-        return base_fail(err, BASE_LIMIT, "%s: nested too deeply to remove",
-                         path);
+        return move_up(removal, dir_fd, path, err);
     }
-    BASE_TRY(dir_open(dir_fd, path, O_NOFOLLOW, &dir, err));
+    BASE_TRY(open_to_remove(dir_fd, path, &dir, err));
+    if (depth == 0) {
+        removal->top_fd = dirfd(dir);
+    }
     for (;;) {
         BASE_TRY(dir_next(dir, path, &name, err));
+        if (name == NULL && depth == 0 && n_moved != removal->n_moved) {
+            n_moved = removal->n_moved;
+            rewinddir(dir); /* for what came up */
+            continue;
+        }
         if (name == NULL) {
             break;
         }
-        code = tree_remove(dirfd(dir), name, depth + 1, err);
+        code = tree_remove(removal, dirfd(dir), name, depth + 1, err);
         if (code != BASE_OK) {
             return base_wrap(err, code, "%s", path);
         }
@@ -225,7 +278,9 @@ tree_remove(int dir_fd, const char *path, unsigned depth, struct base_err *err)
 enum base_code
 base_dir_remove(int dir_fd, const char *path, struct base_err *err)
 {
-    return tree_remove(dir_fd, path, 0, err);
+    struct removal removal = {.top_fd = -1};
+
+    return tree_remove(&removal, dir_fd, path, 0, err);
 }
 
 /* The same for a directory where the file system knows no RENAME_NOREPLACE

@@ -31,7 +31,8 @@ enum base_code base_dir_list(int dir_fd,
                              struct base_err *err) BASE_MUST_CHECK;
 void base_names_free(char **names, size_t n);
 
-/* Remove a tree without following links.  Not existing is BASE_OK. */
+/* Remove a tree, however deep and whatever its directories' modes, without
+ * following links.  Not existing is BASE_OK. */
 enum base_code base_dir_remove(int dir_fd,
                                const char *path,
                                struct base_err *err) BASE_MUST_CHECK;

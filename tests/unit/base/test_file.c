@@ -99,6 +99,41 @@ static void test_remove_takes_a_tree_but_follows_no_link(void **state)
     assert_ok(base_dir_remove(dir->fd, "tree", &err), &err);
 }
 
+static void test_remove_takes_any_depth_and_any_mode(void **state)
+{
+    enum { DEPTH = 300, NOBODY = 65534 };
+    const struct tmp_dir *dir = *state;
+    bool is_root = geteuid() == 0;
+    int fd = dup(dir->fd);
+    struct base_err err;
+    struct stat st;
+    enum base_code code;
+
+    if (is_root) { /* who may do anything */
+        assert_int_equal(fchown(dir->fd, NOBODY, (gid_t)-1), 0);
+        assert_int_equal(seteuid(NOBODY), 0);
+    }
+    for (unsigned i = 0; i < DEPTH; i++) {
+        const char *name = i == 0 ? "tree" : "d";
+        int next;
+
+        assert_int_equal(mkdirat(fd, name, 0700), 0);
+        write_file(fd, i == 0 ? "f" : ".deep-0", "");
+        next = openat(fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        assert_true(next >= 0);
+        assert_int_equal(i == 0 ? 0 : fchmod(fd, i % 3 == 0 ? 0500 : 0), 0);
+        (void)close(fd);
+        fd = next;
+    }
+    (void)close(fd);
+    code = base_dir_remove(dir->fd, "tree", &err);
+    if (is_root) {
+        assert_int_equal(seteuid(0), 0);
+    }
+    assert_ok(code, &err);
+    assert_int_equal(fstatat(dir->fd, "tree", &st, 0), -1);
+}
+
 static void test_rename_refuses_an_existing_target(void **state)
 {
     const struct tmp_dir *dir = *state;
@@ -168,6 +203,7 @@ int main(void)
         tmp_dir_test(test_read_refuses_what_is_no_small_file),
         tmp_dir_test(test_list_is_sorted_and_bounded),
         tmp_dir_test(test_remove_takes_a_tree_but_follows_no_link),
+        tmp_dir_test(test_remove_takes_any_depth_and_any_mode),
         tmp_dir_test(test_rename_refuses_an_existing_target),
         tmp_dir_test(test_rename_of_a_directory_needs_no_flags),
         cmocka_unit_test(test_path_is_formatted),
