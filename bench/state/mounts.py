@@ -18,7 +18,7 @@ class Mount:
         where.mkdir(exist_ok=True)
         what = [str(source)] if store is None else \
             ["--store", str(store.root), "--job", "bench"]
-        args = [x for option in options for x in ("-o", option)]
+        args = ["-o", ",".join(options)] if options else []
         self.child = subprocess.Popen(
             [str(RETILE), "mount", "-f", *args, *what, str(where)])
         deadline = time.monotonic() + 20
