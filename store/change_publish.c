@@ -19,6 +19,26 @@
 
 enum { LAST_TEXT_BYTES = 24 };
 
+/* Has the file @fd what was written?  These files are small, and there is one of
+ * each: it costs little to look before an older one is given up for it. */
+static enum base_code
+read_back(int fd, const char *path, struct base_str bytes, struct base_err *err)
+{
+    char part[16384];
+
+    for (size_t at = 0; at < bytes.len;) {
+        size_t n = (size_t)base_min_u64(sizeof(part), bytes.len - at);
+
+        BASE_TRY(base_io_pread(fd, part, n, at, path, err));
+        if (memcmp(part, bytes.ptr + at, n) != 0) {
+            return base_fail(err, BASE_IO,
+                             "%s: reads other bytes than were written", path);
+        }
+        at += n;
+    }
+    return BASE_OK;
+}
+
 enum base_code store_change_write(const struct store_change *change,
                                   const char *path,
                                   struct base_str bytes,
@@ -29,7 +49,8 @@ enum base_code store_change_write(const struct store_change *change,
 
     BASE_TRY(base_file_write(root_fd, path, bytes, err));
     BASE_TRY(base_io_open(root_fd, path, O_RDONLY, 0, path, &fd, err));
-    return base_io_sync(fd, path, err);
+    BASE_TRY(base_io_sync(fd, path, err));
+    return read_back(fd, path, bytes, err);
 }
 
 static enum base_code write_staged(const struct store_change *change,

@@ -4,9 +4,10 @@
  *   1. plan      the files of its layout; their room is reserved
  *   2. check     what is digested is compared: damage is not copied
  *   3. copy      and digest, as an import does; objects' blobs stay
- *   4. replace   the manifest, if it is still the one that was read
+ *   4. compare   old and new bytes: the old ones will be gone
+ *   5. replace   the manifest, if it is still the one that was read
  *
- * Until 4 nothing of it can be seen; the old blobs go with the sweep, when no
+ * Until 5 nothing of it can be seen; the old blobs go with the sweep, when no
  * reader has the old manifest. */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -218,6 +219,48 @@ static enum base_code check_bytes(const struct store_pack *pack,
     return base_fault_check(BASE_FAULT_compact_checked, err);
 }
 
+static bool on_compared(void *ctx, uint64_t done_bytes, uint64_t all_bytes)
+{
+    (void)all_bytes;
+    return store_pack_progress(ctx, done_bytes);
+}
+
+/* What was digested is what was written, which need not be what was read: the
+ * new blobs have the old ones' bytes. */
+static enum base_code compare_new(struct store_pack *pack,
+                                  struct store_source *fresh,
+                                  struct base_err *err)
+{
+    const struct store_copy_options options = {.n_threads =
+                                                   pack->options->n_threads,
+                                               .progress = on_compared,
+                                               .progress_ctx = pack};
+
+    for (size_t i = 0; i < pack->files.n; i++) {
+        const struct store_blob blob = {
+            .label = "a new blob",
+            .fd = pack->fds.items[i],
+            .n_bytes = ptc_file_n_bytes(pack->files.items[i])};
+
+        if (!base_vec_push(&fresh->blobs, blob)) {
+            return base_fail(err, BASE_NO_MEM, "cannot list blobs");
+        }
+    }
+    return store_compare(pack->source, store_source_pieces(pack->source), fresh,
+                         pack->pieces, NULL, &options, err);
+}
+
+static enum base_code check_copy(struct store_pack *pack, struct base_err *err)
+{
+    struct store_source fresh = {0}; /* its descriptors are the change's */
+    enum base_code code = compare_new(pack, &fresh, err);
+
+    base_vec_done(&fresh.blobs);
+    return code == BASE_OK ? code
+                           : base_wrap(err, code, "%s: it is not compacted",
+                                       store_source_path(pack->source));
+}
+
 /* --- compacting --------------------------------------------------------- */
 
 static enum base_code replace(struct store_pack *pack,
@@ -276,10 +319,12 @@ static enum base_code compact_once(struct store_root *root,
                          store_source_path(source));
     }
     checked = digested_bytes(manifest);
-    pack.all_bytes = checked + 2 * pack.file_bytes;
+    pack.all_bytes = checked + 3 * pack.file_bytes;
     BASE_TRY(check_bytes(&pack, manifest, err));
     pack.begin_bytes = checked;
     BASE_TRY(store_pack_write(&pack, change, manifest, err));
+    pack.begin_bytes += 2 * pack.file_bytes;
+    BASE_TRY(check_copy(&pack, err));
     BASE_TRY(base_fault_check(BASE_FAULT_compact_copied, err));
     return replace(&pack, change, manifest, err);
 }

@@ -11,7 +11,7 @@
 #include "tests/unit/store/sample.h"
 
 /* Of each kind of failure in a scenario; RETILE_CASES=100000 takes all. */
-enum { N_CASES = 50 };
+enum { N_CASES = 30 };
 
 static const struct store_import_options one_thread = {.n_threads = 1};
 

@@ -16,7 +16,7 @@
 #include "tests/unit/store/sample.h"
 
 /* Of each kind of failure in a scenario; RETILE_CASES=100000 takes all. */
-enum { N_CASES = 50, SCRATCH_BYTES = 1 << 16 };
+enum { N_CASES = 30, SCRATCH_BYTES = 1 << 16 };
 
 static enum base_code no_mem(struct base_err *err)
 {

@@ -504,6 +504,42 @@ static void test_damage_is_not_compacted(void **state)
     assert_false(small_store_has(world.store, "jobs/j/versions/2/manifest.1"));
 }
 
+/* A bit flips in a write: the old bytes are the only good ones, so the new ones
+ * are looked at before they take their place. */
+static void test_what_was_written_wrong_replaces_nothing(void **state)
+{
+    enum { N_WRITES = 30 }; /* more than a compaction makes here */
+    const struct store_import_options one_thread = {.n_threads = 1};
+    struct small_store *store = *state;
+    WORLD world = {0};
+    unsigned n_refused = 0;
+
+    world_make(&world, store);
+    for (unsigned n = 1; n <= N_WRITES; n++) {
+        uint64_t number = 0;
+        char fault[40];
+        struct base_err err;
+        enum base_code code;
+
+        assert_ok(store_rollback(world.root, "j", 1, &number, &err), &err);
+        number = rescale(world.root, SAMPLE_DP4);
+
+        (void)snprintf(fault, sizeof(fault), "io.write=corrupt@%u", n);
+        assert_int_equal(setenv("RETILE_FAULT", fault, 1), 0);
+        assert_ok(base_fault_init(&err), &err);
+        code = store_compact(world.root, "j", number, &one_thread, &err);
+        assert_int_equal(unsetenv("RETILE_FAULT"), 0);
+        assert_ok(base_fault_init(&err), &err);
+        if (code != BASE_OK) { /* else nobody reads it: a header, a pid */
+            assert_true(code == BASE_MISMATCH || code == BASE_IO);
+            n_refused++;
+        }
+        must_equal(&world, number);
+        assert_clean(world.root);
+    }
+    assert_true(n_refused >= 5); /* four files of two groups, the manifest */
+}
+
 static void test_compaction_needs_room_in_the_budget(void **state)
 {
     struct small_store *store = *state;
@@ -709,6 +745,7 @@ int main(void)
         small_store_test(test_what_is_compact_is_left_alone),
         small_store_test(test_worth_counts_what_is_dead_and_freed),
         small_store_test(test_damage_is_not_compacted),
+        small_store_test(test_what_was_written_wrong_replaces_nothing),
         small_store_test(test_compaction_needs_room_in_the_budget),
         small_store_test(test_compaction_survives_death_at_any_point),
         small_store_test(test_a_sweep_of_what_was_replaced_survives_death),
