@@ -201,7 +201,7 @@ static enum base_code move_up(struct removal *removal,
 {
     char name[sizeof(".deep-") + 10];
 
-    (void)fchmodat(dir_fd, path, 0700, 0); /* renaming will tell */
+    (void)!fchmodat(dir_fd, path, 0700, 0); /* renaming will tell */
     do {
         (void)snprintf(name, sizeof(name), ".deep-%u", removal->n_moved++);
         if (renameat(dir_fd, path, removal->top_fd, name) == 0 ||
@@ -224,7 +224,7 @@ static enum base_code open_to_remove(int dir_fd,
         code = dir_open(dir_fd, path, O_NOFOLLOW, ret_dir, err);
     }
     if (code == BASE_OK) {
-        (void)fchmod(dirfd(*ret_dir), 0700); /* removing will tell */
+        (void)!fchmod(dirfd(*ret_dir), 0700); /* removing will tell */
     }
     return code;
 }
