@@ -1,6 +1,8 @@
 #include "base/fault.h"
 
+#include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -145,6 +147,38 @@ static void test_slow_and_hang_take_their_time(void **state)
     assert_int_equal(unsetenv("RETILE_FAULT_HANG_S"), 0);
 }
 
+/* Where the kernel says what a process waits for, it says that it sleeps. */
+static void test_a_hang_can_be_seen(void **state)
+{
+    char path[64];
+    char text[64] = "";
+    int64_t end_ms = now_ms() + 1000;
+    pid_t child;
+
+    (void)state;
+    arm("io.open=hang");
+    child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        (void)base_fault(BASE_FAULT_io_open);
+        _exit(0);
+    }
+    (void)snprintf(path, sizeof(path), "/proc/%ld/wchan", (long)child);
+    do {
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof(text) - 1);
+
+        assert_true(fd < 0 || close(fd) == 0);
+        text[n > 0 ? n : 0] = '\0';
+    } while (strstr(text, "nanosleep") == NULL && now_ms() < end_ms);
+    assert_int_equal(waitpid(child, NULL, WNOHANG), 0);
+    assert_int_equal(kill(child, SIGKILL), 0);
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    /* Empty or 0: we may not know. */
+    assert_true(text[0] == '\0' || text[0] == '0' ||
+                strstr(text, "nanosleep") != NULL);
+}
+
 static void test_a_flip_is_one_bit(void **state)
 {
     unsigned char bytes[3] = {0, 0, 0};
@@ -247,6 +281,7 @@ int main(void)
         cmocka_unit_test(test_passes_of_children_count),
         cmocka_unit_test(test_stop_goes_on_at_sigcont),
         cmocka_unit_test(test_slow_and_hang_take_their_time),
+        cmocka_unit_test(test_a_hang_can_be_seen),
         cmocka_unit_test(test_a_flip_is_one_bit),
         cmocka_unit_test(test_only_bytes_can_be_halved_and_corrupted),
         cmocka_unit_test(test_a_hang_of_no_time_is_refused),
