@@ -110,6 +110,13 @@ static const char *mode_text(mode_t mode)
     }
 }
 
+static enum base_code
+not_regular(const char *label, mode_t mode, struct base_err *err)
+{
+    return base_fail(err, BASE_BAD_INPUT, "%s: %s, not a regular file", label,
+                     mode_text(mode));
+}
+
 /* A save's files become blobs: links are not followed there. */
 static enum base_code look_at(const struct store_dir *dir,
                               int dir_fd,
@@ -157,8 +164,7 @@ static enum base_code add_blob(struct store_dir *dir,
         }
     }
     if (!S_ISREG(st.st_mode)) {
-        return base_fail(err, BASE_BAD_INPUT, "%s: %s, not a regular file",
-                         label, mode_text(st.st_mode));
+        return not_regular(label, st.st_mode, err);
     }
     if (source->blobs.n >= STORE_DIR_MAX_FILES) {
         return base_fail(err, BASE_LIMIT, "%s: more than %u files",
@@ -349,6 +355,10 @@ top_name(struct store_dir *dir, struct base_str name, struct base_err *err)
     }
     BASE_TRY(store_dir_join(dir, dir->source->path, name, &label, err));
     if (base_str_eq(name, BASE_STR("layout.yaml"))) {
+        BASE_TRY(look_at(dir, dir->fd, name.ptr, label, &st, err));
+        if (dir->save != NULL && !S_ISREG(st.st_mode)) {
+            return not_regular(label, st.st_mode, err);
+        }
         dir->has_layout_yaml = true;
         return BASE_OK;
     }

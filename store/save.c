@@ -340,9 +340,8 @@ static enum base_code check_bytes(struct store_looked *looked,
 {
     struct store_target target = {.source = looked->source};
     uint64_t n = 0;
-    enum base_code code = store_target_check_ties(&target, err);
 
-    BASE_TRY(store_problems_take(&looked->problems, code, err));
+    BASE_TRY(store_target_check_ties(&target, &looked->problems, err));
     if (looked->save->replicas == STORE_REPLICAS_REFUSE) {
         BASE_TRY(store_looked_compare(looked, looked->source, true, NULL, NULL,
                                       &n, err));

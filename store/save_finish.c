@@ -82,6 +82,7 @@ static enum base_code compare(struct store_root *root,
     }
     BASE_TRY(store_looked_open(root, job, staging_fd, staging_path, save,
                                number, &looked, err));
+    BASE_TRY(store_looked_objects(&looked, err));
     BASE_TRY(store_problems_end(&looked.problems, err));
     BASE_TRY(store_source_open_version(root, version, &source, err));
     looked.problems.tell = save->tell;

@@ -19,6 +19,7 @@ void store_looked_done(struct store_looked *looked)
     store_version_free(looked->parent);
     base_vec_done(&looked->job_objects);
     base_vec_done(&looked->objects);
+    base_vec_done(&looked->object_replicas);
 }
 
 /* --- opening ------------------------------------------------------------ */
@@ -188,6 +189,7 @@ enum base_code store_looked_compare(struct store_looked *looked,
         code = tell_some(&c, 0, n, err);
     }
     BASE_TRY(code);
+    BASE_TRY(store_looked_compare_objects(looked, is_refusal, &c.n, err));
     *ret_n = c.n;
     return BASE_OK;
 }

@@ -2,11 +2,12 @@
  *
  * A rank's object stands for all ranks that agree in the axes it varies over:
  * of these the lowest that wrote it counts, and it is kept under the lowest of
- * them, where a view looks for it.  Either all such sets of ranks have one or
+ * them, where a view looks for it; what others wrote is compared.  Either all such sets of ranks have one or
  * none.  Job objects that the save lacks are its parent's. */
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "store/copy.h"
 #include "store/draft.h"
 #include "store/save_priv.h"
 
@@ -51,6 +52,12 @@ static enum base_code add_ranks(struct store_looked *looked,
         BASE_TRY(ptc_object_source(layout, layout, name, rank, &as, err));
         if (writer[as] == PTC_NONE) {
             writer[as] = i;
+        } else {
+            struct store_saved_replica replica = {i, writer[as]};
+
+            if (!base_vec_push(&looked->object_replicas, replica)) {
+                return no_mem(err);
+            }
         }
     }
     for (ptc_rank rank = 0; rank < n_ranks; rank++) {
@@ -135,6 +142,35 @@ static enum base_code add_kept(struct store_looked *looked,
         } else if (!base_str_eq(object.name, POSITION_NAME)) {
             BASE_TRY(add(looked, object.name, PTC_NONE, PTC_NONE, i, err));
         }
+    }
+    return BASE_OK;
+}
+
+enum base_code store_looked_compare_objects(struct store_looked *looked,
+                                            bool is_refusal,
+                                            uint64_t *n,
+                                            struct base_err *err)
+{
+    const struct store_source *source = looked->source;
+    struct store_problems *problems = &looked->problems;
+
+    for (size_t i = 0; i < looked->object_replicas.n; i++) {
+        const struct store_saved_replica *replica =
+            &looked->object_replicas.items[i];
+        uint32_t a = store_source_object_at(source, replica->object)->blob;
+        uint32_t b = store_source_object_at(source, replica->lowest)->blob;
+        enum base_code code = store_compare_blobs(
+            store_source_blob(source, a), store_source_blob(source, b), err);
+
+        if (code == BASE_MISMATCH && is_refusal) {
+            store_problems_add(problems, code, "%s", err->text);
+        } else if (code == BASE_MISMATCH) {
+            store_problems_note(problems, "%s; the lowest rank's counts",
+                                err->text);
+        } else {
+            BASE_TRY(code);
+        }
+        *n += code == BASE_MISMATCH;
     }
     return BASE_OK;
 }

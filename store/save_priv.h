@@ -18,6 +18,12 @@ struct store_saved_object {
     uint32_t kept;        /* else an object of the parent's manifest */
 };
 
+/* One of the source's objects that stands for the same ranks as another. */
+struct store_saved_replica {
+    uint32_t object;
+    uint32_t lowest; /* that of the lowest rank, which counts */
+};
+
 /* A save that is looked at. */
 struct store_looked {
     const struct store_save *save;
@@ -28,6 +34,7 @@ struct store_looked {
     struct store_dir_file *files; /* of the source: their headers */
     size_t n_files;
     BASE_VEC(struct store_saved_object) objects;
+    BASE_VEC(struct store_saved_replica) object_replicas;
     uint64_t samples; /* UINT64_MAX: not said */
 };
 
@@ -50,8 +57,16 @@ enum base_code store_looked_open(const struct store_root *root,
 /* Which objects the version has; what is wrong with them is told. */
 enum base_code store_looked_objects(struct store_looked *looked,
                                     struct base_err *err) BASE_MUST_CHECK;
+/* Compare objects that several ranks wrote for the same ranks, and tell each
+ * that differs, as a refusal or not.  *n counts them, too. */
+enum base_code
+store_looked_compare_objects(struct store_looked *looked,
+                             bool is_refusal,
+                             uint64_t *n,
+                             struct base_err *err) BASE_MUST_CHECK;
 /* Compare replicas with @to's bytes (over the same tensors), and tell each
- * tensor that differs, as a refusal or not.  *ret_n counts them. */
+ * tensor and each object that differs, as a refusal or not.  *ret_n counts
+ * them.  Comes after store_looked_objects. */
 enum base_code store_looked_compare(struct store_looked *looked,
                                     const struct store_source *to,
                                     bool is_refusal,

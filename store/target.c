@@ -198,7 +198,7 @@ enum base_code store_target_open(const struct store_source *source,
                                    target->own_table, &target->own_pieces,
                                    err));
     }
-    BASE_TRY(store_target_check_ties(target, err));
+    BASE_TRY(store_target_check_ties(target, NULL, err));
     BASE_TRY(ptc_layout_create(spec, store_target_table(target),
                                &target->layout, err));
     BASE_TRY(place_objects(target, err));

@@ -2,6 +2,7 @@
 #ifndef STORE_TARGET_PRIV_H
 #define STORE_TARGET_PRIV_H
 
+#include "store/problems.h"
 #include "store/target.h"
 
 /* An object that a rank shows. */
@@ -22,8 +23,11 @@ struct store_target {
 
 /* Compare what @target's table ties (own_table and own_pieces are made) with
  * what it is tied to, wherever the source has other bytes for it of which
- * nobody said that they are equal.  Errors: BASE_MISMATCH; those of reading */
+ * nobody said that they are equal.  @problems (may be NULL) gets each tensor
+ * that differs; else the first ends it.
+ * Errors: BASE_MISMATCH; BASE_CHANGED; those of reading */
 enum base_code store_target_check_ties(const struct store_target *target,
+                                       struct store_problems *problems,
                                        struct base_err *err) BASE_MUST_CHECK;
 
 #endif

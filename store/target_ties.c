@@ -1,6 +1,6 @@
 /* Tensors that are tied now, yet have bytes of their own in the source: those
  * that the target's spec ties, and those that the source's spec ties without a
- * word of it in the files.  All are compared in one pass; which of them differs
+ * word of it in the files.  All are compared in one pass; which of them differ
  * is found by halving, only once it is known that one does. */
 #include <stdlib.h>
 
@@ -12,6 +12,8 @@
 /* In order of tensor, an index of the source's table. */
 struct ties {
     const struct store_target *target;
+    struct store_problems *problems; /* NULL: the first ends it */
+    uint64_t n_told;
     BASE_VEC(struct store_tied) items;
 };
 
@@ -101,52 +103,70 @@ static size_t tensor_begin(const struct ties *ties, size_t begin, size_t at)
     return at;
 }
 
-/* Something in [begin, end) differs: say it of one tensor. */
-static enum base_code tell_which(const struct ties *ties, struct base_err *err)
+/* Where [begin, end), of several tensors, is halved: between two of them. */
+static size_t middle_of(const struct ties *ties, size_t begin, size_t end)
 {
-    size_t begin = 0, end = ties->items.n;
     const struct store_tied *items = ties->items.items;
+    size_t middle = tensor_begin(ties, begin, begin + (end - begin) / 2);
+
+    if (middle == begin) { /* its first tensor has more than half */
+        while (items[middle].tensor == items[begin].tensor) {
+            middle++;
+        }
+    }
+    return middle;
+}
+
+/* Tensor @tied, which was compared, differs: *err says where. */
+static enum base_code
+tell_one(struct ties *ties, uint32_t tied, struct base_err *err)
+{
     const struct store_target *target = ties->target;
-    uint32_t tied;
-    enum base_code code;
-
-    while (items[begin].tensor != items[end - 1].tensor) {
-        size_t middle = tensor_begin(ties, begin, begin + (end - begin) / 2);
-
-        if (middle == begin) { /* its first tensor has more than half */
-            while (items[middle].tensor == items[begin].tensor) {
-                middle++;
-            }
-        }
-        code = compare(ties, begin, middle, err);
-        if (code == BASE_OK) {
-            begin = middle;
-        } else if (code == BASE_MISMATCH) {
-            end = middle;
-        } else {
-            return code;
-        }
-    }
-    tied = items[begin].tensor;
-    code = compare(ties, begin, end, err);
-    if (code == BASE_OK) {
-        return base_fail(err, BASE_CHANGED,
-                         "%s: changes while its ties are compared",
-                         store_source_path(target->source));
-    }
-    return base_wrap(
-        err, code, "tensor %.*s cannot be tied to %.*s",
+    enum base_code code = base_wrap(
+        err, BASE_MISMATCH, "tensor %.*s cannot be tied to %.*s",
         BASE_STR_FMT(
             ptc_table_tensor(store_source_table(target->source), tied)->name),
         BASE_STR_FMT(
             ptc_table_tensor(store_target_table(target), root_of(target, tied))
                 ->name));
+
+    ties->n_told++;
+    return store_problems_take(ties->problems, code, err);
+}
+
+/* Compare [begin, end), whole tensors, and tell each that differs. */
+static enum base_code
+check_some(struct ties *ties, size_t begin, size_t end, struct base_err *err)
+{
+    const struct store_tied *items = ties->items.items;
+    uint64_t n_told = ties->n_told;
+    enum base_code code;
+    size_t middle;
+
+    if (n_told >= STORE_PROBLEMS_MAX_TOLD) {
+        return BASE_OK; /* enough is known */
+    }
+    code = compare(ties, begin, end, err);
+    if (code != BASE_MISMATCH) {
+        return code;
+    }
+    if (items[begin].tensor == items[end - 1].tensor) {
+        return tell_one(ties, items[begin].tensor, err);
+    }
+    middle = middle_of(ties, begin, end);
+    BASE_TRY(check_some(ties, begin, middle, err));
+    BASE_TRY(check_some(ties, middle, end, err));
+    if (ties->n_told == n_told) {
+        return base_fail(err, BASE_CHANGED,
+                         "%s: changes while its ties are compared",
+                         store_source_path(ties->target->source));
+    }
+    return BASE_OK;
 }
 
 static enum base_code check(struct ties *ties, struct base_err *err)
 {
     const struct store_source *source = ties->target->source;
-    enum base_code code;
 
     for (size_t i = 0; i < source->tied.n; i++) {
         if (!base_vec_push(&ties->items, source->tied.items[i])) {
@@ -159,14 +179,14 @@ static enum base_code check(struct ties *ties, struct base_err *err)
     }
     qsort(ties->items.items, ties->items.n, sizeof(*ties->items.items),
           tied_cmp);
-    code = compare(ties, 0, ties->items.n, err);
-    return code == BASE_MISMATCH ? tell_which(ties, err) : code;
+    return check_some(ties, 0, ties->items.n, err);
 }
 
 enum base_code store_target_check_ties(const struct store_target *target,
+                                       struct store_problems *problems,
                                        struct base_err *err)
 {
-    struct ties ties = {.target = target};
+    struct ties ties = {.target = target, .problems = problems};
     enum base_code code = check(&ties, err);
 
     base_vec_done(&ties.items);

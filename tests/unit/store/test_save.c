@@ -292,6 +292,12 @@ static void put_bad_layout(const struct saved *saved)
     saved_put(in(saved, "layout.yaml"), "mesh: {dp: 8\n");
 }
 
+static void put_layout_link(const struct saved *saved)
+{
+    assert_int_equal(rename(in(saved, "layout.yaml"), in(saved, "away")), 0);
+    assert_int_equal(symlink("away", in(saved, "layout.yaml")), 0);
+}
+
 static void drop_rng(const struct saved *saved)
 {
     saved_unlink(in(saved, "ranks/003/rng.txt"));
@@ -310,6 +316,22 @@ static void put_other_step(const struct saved *saved)
 static void put_bad_position(const struct saved *saved)
 {
     saved_put(in(saved, "retile.json"), "{\"step\": \"20\"}");
+}
+
+static void put_fraction(const struct saved *saved)
+{
+    saved_put(in(saved, "retile.json"), "{\"step\": 20.0}");
+}
+
+static void put_negative(const struct saved *saved)
+{
+    saved_put(in(saved, "retile.json"), "{\"step\": 20, \"samples\": -1}");
+}
+
+static void put_huge(const struct saved *saved)
+{
+    saved_put(in(saved, "retile.json"),
+              "{\"step\": 18446744073709551616, \"samples\": 1}");
 }
 
 static void put_file_step(const struct saved *saved)
@@ -332,6 +354,16 @@ static void differ_in_replica(const struct saved *saved)
 {
     saved_flip(in(saved, MODEL(2)), 0);
     saved_flip(in(saved, OPTIM(7)), 0);
+}
+
+/* dp.txt varies over dp: ranks 0, 1, 4, 5 have one, and 2, 3, 6, 7. */
+static void differ_in_object(const struct saved *saved)
+{
+    saved_put(in(saved, "ranks/001/dp.txt"), "dp 0");
+    saved_put(in(saved, "ranks/004/dp.txt"), "dp 4");
+    saved_put(in(saved, "ranks/005/dp.txt"), "dp 0, more");
+    saved_put(in(saved, "ranks/002/dp.txt"), "dp 1");
+    saved_put(in(saved, "ranks/007/dp.txt"), "dp 1");
 }
 
 static void test_what_is_refused(void **state)
@@ -377,11 +409,16 @@ static void test_what_is_refused(void **state)
         {put_other_layout,
          {"20/layout.yaml: is not the layout that is loaded"}},
         {put_bad_layout, {"20/layout.yaml:"}},
+        {put_layout_link,
+         {"20/layout.yaml: a symbolic link, not a regular file"}},
         {drop_rng, {"20/ranks/003/rng.txt: missing, though rank 0 has one"}},
         {put_job_and_rank, {"rng.txt"}},
         {put_other_step,
          {"20/retile.json: is of step 19, the save is of step 20"}},
         {put_bad_position, {"20/retile.json: "}},
+        {put_fraction, {"20/retile.json: "}},
+        {put_negative, {"20/retile.json: "}},
+        {put_huge, {"20/retile.json: "}},
         {put_file_step,
          {"20/ranks/003/optim.safetensors: is of step 21, the save is of step "
           "20",
@@ -392,6 +429,9 @@ static void test_what_is_refused(void **state)
          {"tensor n: element [4] differs in 20/ranks/002/model.safetensors and "
           "20/ranks/000/model.safetensors",
           "ranks/007/optim.safetensors and 20/ranks/006/optim.safetensors"}},
+        {differ_in_object,
+         {"20/ranks/004/dp.txt and 20/ranks/001/dp.txt differ",
+          "20/ranks/005/dp.txt and 20/ranks/001/dp.txt differ in size"}},
     };
     struct saved *saved = *state;
 

@@ -81,6 +81,27 @@ static void test_a_first_save_says_its_layout_or_is_told_it(void **state)
     assert_int_equal(saved->n_refusals, 0); /* not the save's fault */
 }
 
+/* Ties of which the files say nothing, none of them true: each is told. */
+static void test_each_tie_that_is_none_is_told(void **state)
+{
+    static const char rules[] =
+        "rules:\n"
+        "- {match: l1.a, dims: [tp], stage: layer, tie: l0.a}\n"
+        "- {match: l1.b, dims: [~, tp], stage: layer, tie: l0.b}\n";
+    const char *rest = strstr(SAVED_3D, "rules:\n") + strlen("rules:\n");
+    struct saved *saved = *state;
+    BASE_AUTO_BUF spec;
+
+    base_buf_init(&spec, 4096);
+    (void)base_buf_add(&spec, SAVED_3D,
+                       strlen(SAVED_3D) - strlen(rest) - strlen("rules:\n"));
+    (void)base_buf_addf(&spec, "%s%s", rules, rest);
+    saved_write(saved, 10);
+    saved_put(saved_in(saved, 10, "layout.yaml"), spec.ptr);
+    saved_must_refuse(saved, 10, 0, "tensor l1.a cannot be tied to l0.a: ");
+    assert_true(saved_was_told(saved, "tensor l1.b cannot be tied to l0.b: "));
+}
+
 static bool keep_all(void *ctx, struct base_str name)
 {
     (void)ctx;
@@ -289,6 +310,25 @@ static void test_objects_of_ranks_are_all_there_or_none(void **state)
     saved_must_be_sound(saved);
 }
 
+static void test_what_ranks_wrote_of_one_object_is_compared(void **state)
+{
+    struct saved *saved = *state;
+    struct base_err err = {0};
+
+    make_parent(saved);
+    saved_write(saved, 20);
+    for (unsigned rank = 0; rank < 8; rank++) {
+        saved_put(saved_in(saved, 20, "ranks/%03u/dp.txt", rank),
+                  rank == 6 ? "another" : "of all");
+    }
+    assert_int_equal(saved_must_commit(saved, 20, 1), 2);
+    assert_ok(saved_finish(saved, 20, STORE_REPLICAS_WARN, 2, &err), &err);
+    assert_true(saved_was_told(saved, "- 20/ranks/006/dp.txt and "
+                                      "20/ranks/002/dp.txt differ"));
+    assert_int_equal(saved->n_refusals, 0);
+    must_have(saved, 2, "dp.txt", 2, "of all");
+}
+
 /* --- the same save ------------------------------------------------------ */
 
 static void test_a_save_that_is_there_is_not_made_again(void **state)
@@ -454,12 +494,14 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         saved_test(test_a_first_save_says_its_layout_or_is_told_it),
+        saved_test(test_each_tie_that_is_none_is_told),
         saved_test(test_a_first_save_is_inferred),
         saved_test(test_a_save_may_bring_a_group_and_then_has_it),
         saved_test(test_job_objects_stay_and_the_position_does_not),
         saved_test(test_a_kept_object_keeps_its_digest),
         saved_test(test_a_job_s_object_may_become_the_ranks),
         saved_test(test_objects_of_ranks_are_all_there_or_none),
+        saved_test(test_what_ranks_wrote_of_one_object_is_compared),
         saved_test(test_a_save_that_is_there_is_not_made_again),
         saved_test(test_hidden_names_and_directories_are_ignored),
         saved_test(test_names_are_names),

@@ -281,6 +281,36 @@ static void test_staged_files_count_once(void **state)
     (void)close(fd);
 }
 
+/* What a rank may make below save/ stops neither a change nor the clearing. */
+static void test_deep_directories_do_not_stop_a_store(void **state)
+{
+    enum { DEPTH = 200 };
+    struct saved *saved = *state;
+    struct base_err err = {0};
+    struct stat st;
+    int fd;
+
+    saved_write(saved, 10);
+    fd = open(saved_in(saved, 10, "%s", ""), O_RDONLY | O_CLOEXEC);
+    for (unsigned i = 0; i < DEPTH; i++) {
+        int next;
+
+        assert_true(fd >= 0);
+        assert_int_equal(mkdirat(fd, "d", 0700), 0);
+        next = openat(fd, "d", O_RDONLY | O_CLOEXEC);
+        (void)close(fd);
+        fd = next;
+    }
+    (void)close(fd);
+    assert_true(used(saved) > 0);
+    assert_int_equal(saved_must_commit(saved, 10, 0), 1);
+    store_staging_free(saved->staging); /* it dies */
+    saved->staging = NULL;
+    assert_ok(store_root_lock(saved->root, 0, &err), &err);
+    store_root_unlock(saved->root);
+    assert_int_equal(stat(saved_at(saved, "store/staging/save.j"), &st), -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -292,6 +322,7 @@ int main(void)
         saved_test(test_names_have_room_for_a_prefix),
         saved_test(test_opening_and_clearing_do_not_meet),
         saved_test(test_staged_files_count_once),
+        saved_test(test_deep_directories_do_not_stop_a_store),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
