@@ -228,6 +228,12 @@ WRAP(int, fchmod, int fd, mode_t mode)
     return FAILS("fchmod", EIO) ? -1 : __real_fchmod(fd, mode);
 }
 
+WRAP(int, fchmodat, int dir_fd, const char *path, mode_t mode, int flags)
+{
+    return FAILS("fchmodat", EIO) ? -1
+                                  : __real_fchmodat(dir_fd, path, mode, flags);
+}
+
 WRAP(ssize_t, getrandom, void *bytes, size_t n, unsigned flags)
 {
     return FAILS("getrandom", EAGAIN, EINTR)

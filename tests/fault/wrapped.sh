@@ -13,7 +13,7 @@ harmless+='|(vs?n?|f)printf|snprintf|fputs?|fputc|fwrite|putchar|puts|abort|fnma
 harmless+='|qsort|qsort_r|bsearch|clock_gettime|clock_nanosleep|poll|nanosleep'
 harmless+='|getenv|getpid|kill|raise|sigaction|sigemptyset|siglongjmp|sigsetjmp'
 harmless+='|pthread_(join|sigmask|self|mutex_.*|cond_.*|once)|sched_.*'
-harmless+='|getrlimit|setrlimit|getopt_long|opt(arg|ind|err|opt)|dirfd|std(err|out)'
+harmless+='|getrlimit|setrlimit|getopt_long|opt(arg|ind|err|opt)|dirfd|rewinddir|std(err|out)'
 harmless+='|write|errno_location|assert_fail|tls_get_addr|ctype_.*|fdelt'
 harmless+='|stack_chk_fail|udivti3|umodti3|longjmp|posix_fadvise|_?GLOBAL_OFFSET_TABLE_'
 
