@@ -43,7 +43,9 @@ void store_change_free(struct store_change *change)
     for (size_t i = 0; i < change->blobs.n; i++) {
         const struct store_made *made = &change->blobs.items[i];
 
-        (void)close(made->fd); /* synced before it was published */
+        if (made->adopted == NULL) { /* else it is the caller's */
+            (void)close(made->fd);   /* synced before it was published */
+        }
         if (made->is_placed && !change->is_published) {
             BASE_AUTO_MEM char *path = store_blob_path(&made->name);
 
@@ -228,33 +230,24 @@ enum base_code store_change_blob(struct store_change *change,
 
 enum base_code store_change_adopt(struct store_change *change,
                                   const char *path,
+                                  int fd,
                                   struct ptc_blob_name *ret_name,
-                                  int *ret_fd,
                                   struct base_err *err)
 {
-    struct store_made made = {.fd = -1};
-    BASE_AUTO_MEM char *adopted = base_path("%s", path);
-    BASE_AUTO_FD fd = -1;
+    struct store_made made = {.fd = fd};
 
-    if (adopted == NULL ||
-        !base_vec_reserve(&change->blobs, change->blobs.n + 1)) {
-        return store_change_no_mem(err);
-    }
     BASE_TRY(store_blob_name_make(&made.name, err));
-    BASE_TRY(base_io_open(store_root_fd(change->root), path,
-                          O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0, path, &fd,
-                          err));
     if (fstat(fd, &made.stat) != 0) {
         return base_fail_errno(err, errno, "%s: cannot stat", path);
     }
-    if (!S_ISREG(made.stat.st_mode)) {
-        return base_fail(err, BASE_BAD_INPUT, "%s: is not a regular file",
-                         path);
+    if (!base_vec_reserve(&change->blobs, change->blobs.n + 1)) {
+        return store_change_no_mem(err);
     }
-    made.adopted = base_steal(&adopted);
-    made.fd = base_steal_fd(&fd);
+    made.adopted = base_path("%s", path);
+    if (made.adopted == NULL) {
+        return store_change_no_mem(err);
+    }
     (void)base_vec_push(&change->blobs, made); /* room was made */
     *ret_name = made.name;
-    *ret_fd = made.fd;
     return BASE_OK;
 }

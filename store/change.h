@@ -44,11 +44,12 @@ enum base_code store_change_publish(struct store_change *change,
 
 /* Name a file that is there already, @path relative to the root, as a blob: a
  * second link to it, made when the change is published (its mode becomes 0400,
- * it is synced).  *ret_fd is borrowed, open for reading. */
+ * it is synced).  @fd is that file, open until the change ends: what else has
+ * the path by then is refused (BASE_CHANGED). */
 enum base_code store_change_adopt(struct store_change *change,
                                   const char *path,
+                                  int fd,
                                   struct ptc_blob_name *ret_name,
-                                  int *ret_fd,
                                   struct base_err *err) BASE_MUST_CHECK;
 
 /* Replace the manifest of the published version @number by another of the same

@@ -8,7 +8,7 @@
 
 struct store_made {
     struct ptc_blob_name name;
-    int fd;
+    int fd;           /* borrowed, of one that was adopted */
     char *adopted;    /* a file's own path, which it keeps; else NULL */
     struct stat stat; /* of one that was adopted */
     bool is_placed;   /* in blobs/, no longer in staging */

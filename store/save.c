@@ -124,24 +124,18 @@ each_piece(struct commit *commit, ptc_piece_fn fn, struct base_err *err)
 static enum base_code
 adopt(struct commit *commit, uint32_t idx, struct base_err *err)
 {
-    struct store_blob blob = *store_source_blob(commit->looked->source, idx);
+    const struct store_blob *blob =
+        store_source_blob(commit->looked->source, idx);
     BASE_AUTO_MEM char *path =
-        base_path("%s/%s", store_staging_name(commit->staging), blob.label);
+        base_path("%s/%s", store_staging_name(commit->staging), blob->label);
     struct ptc_blob_name name;
-    enum base_code code;
 
     if (path == NULL) {
         return no_mem(err);
     }
-    code = store_change_adopt(commit->change, path, &name, &blob.fd, err);
-    if (code == BASE_NOT_FOUND) {
-        return base_fail(err, BASE_CHANGED, "%s: went away meanwhile",
-                         blob.label);
-    }
-    BASE_TRY(code);
-    BASE_TRY(store_blob_check(&blob, err)); /* the same file, as it was */
+    BASE_TRY(store_change_adopt(commit->change, path, blob->fd, &name, err));
     commit->as[idx] = (uint32_t)commit->draft.blobs.n;
-    return store_draft_add_blob(&commit->draft, &name, blob.n_bytes, err);
+    return store_draft_add_blob(&commit->draft, &name, blob->n_bytes, err);
 }
 
 /* A file of tensors: its header, and each of them. */
