@@ -25,6 +25,7 @@ struct cli_verb {
     const char *name;
     const struct base_command *command; /* its options, for completion */
     enum cli_exit (*run)(int argc, char **argv);
+    const char *words; /* what may stand behind the verb; NULL: a path */
 };
 
 extern const struct base_command cli_inspect_command;

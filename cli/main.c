@@ -10,17 +10,19 @@
 #include "ptc/preset.h"
 
 static const struct cli_verb verbs[] = {
-    {"inspect", &cli_inspect_command, cli_inspect},
-    {"plan", &cli_plan_command, cli_plan},
-    {"convert", &cli_convert_command, cli_convert},
-    {"mount", &cli_mount_command, cli_mount},
-    {"verify", &cli_verify_command, cli_verify},
-    {"store", &cli_store_command, cli_store},
-    {"import", &cli_import_command, cli_import},
-    {"export", &cli_export_command, cli_export},
-    {"version", &cli_version_command, cli_version},
-    {"rescale", &cli_rescale_command, cli_rescale},
-    {"fault", &cli_fault_command, cli_fault},
+    {"inspect", &cli_inspect_command, cli_inspect, NULL},
+    {"plan", &cli_plan_command, cli_plan, NULL},
+    {"convert", &cli_convert_command, cli_convert, NULL},
+    {"mount", &cli_mount_command, cli_mount, NULL},
+    {"verify", &cli_verify_command, cli_verify, NULL},
+    {"store", &cli_store_command, cli_store,
+     "init ls fsck scrub sweep compact"},
+    {"import", &cli_import_command, cli_import, NULL},
+    {"export", &cli_export_command, cli_export, NULL},
+    {"version", &cli_version_command, cli_version,
+     "ls show pin unpin release rollback"},
+    {"rescale", &cli_rescale_command, cli_rescale, NULL},
+    {"fault", &cli_fault_command, cli_fault, "ls"},
 };
 enum { N_VERBS = sizeof(verbs) / sizeof(verbs[0]) };
 
@@ -116,6 +118,11 @@ static enum cli_exit help(const char *topic)
         print_presets();
         return CLI_DONE;
     }
+    if (strcmp(topic, "help") == 0 || strcmp(topic, "--help") == 0) {
+        (void)puts("usage: retile help [VERB | presets]\n\n"
+                   "Explain a verb, or the presets of short forms.");
+        return CLI_DONE;
+    }
     if (strcmp(topic, "completion") == 0) {
         (void)puts("usage: retile completion [bash]\n\n"
                    "Print completion for bash; in ~/.bashrc:\n"
@@ -130,7 +137,7 @@ static enum cli_exit help(const char *topic)
     return CLI_DONE;
 }
 
-/* bash: the verbs, then each verb's options, else file names. */
+/* bash: the verbs, then each verb's words and options, else file names. */
 static enum cli_exit completion(const char *shell)
 {
     if (strcmp(shell, "bash") != 0) {
@@ -154,7 +161,12 @@ static enum cli_exit completion(const char *shell)
         for (size_t k = 0; k < verbs[i].command->n_options; k++) {
             (void)printf(" --%s", verbs[i].command->options[k].name);
         }
-        (void)fputs("';;\n", stdout);
+        if (verbs[i].words != NULL) {
+            (void)printf("'; [ \"$COMP_CWORD\" -ne 2 ] || "
+                         "words=\"%s $words",
+                         verbs[i].words);
+        }
+        (void)fputs(verbs[i].words != NULL ? "\";;\n" : "';;\n", stdout);
     }
     (void)fputs("    help) words='presets", stdout);
     for (size_t i = 0; i < N_VERBS; i++) {

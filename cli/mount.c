@@ -34,13 +34,16 @@ const struct base_command cli_mount_command = {
     .program = "retile mount",
     .usage = "SRC MOUNTPOINT | --store ROOT --job JOB MOUNTPOINT [options]",
     .about =
-        "Show a checkpoint directory under any layout, gathered when read\n"
+        "Show a checkpoint, or a store's job, under any layout; take its "
+        "saves\n"
         "MOUNTPOINT gets ranks/ hf/ npy/ and as/SPEC/ for any short form,\n"
         "read-only; of a store's job, versions/N/ with these, current, a link\n"
-        "to the newest, and gen/current/save/, where training ranks save.\n"
+        "to the newest, and gen/current/save/, where training ranks save:\n"
+        "they write STEP.tmp/ there, and renaming it to STEP makes a version.\n"
         "Unmount with `fusermount3 -u MOUNTPOINT`.",
     .example = "retile mount model/ /mnt/model\n"
-               "ls /mnt/model/as/bert:tp=2,pp=2/ranks/003",
+               "ls /mnt/model/as/bert:tp=2,pp=2/ranks/003\n"
+               "retile mount --store /dev/shm/store --job bert /mnt/bert",
     .options = options,
     .n_options = sizeof(options) / sizeof(options[0]),
     .min_args = 0,
@@ -79,6 +82,12 @@ enum cli_exit cli_mount(int argc, char **argv)
 
     if (!cli_parse(&cli_mount_command, argc, argv, &args, &n_args, &rc)) {
         return rc;
+    }
+    if ((store == NULL) != (job == NULL)) {
+        (void)base_fail(&err, BASE_BAD_ARG,
+                        "--store ROOT and --job JOB go together: a mount "
+                        "shows one job of a store");
+        return cli_tell("mount", &err);
     }
     if (n_args != (store != NULL ? 1 : 2) && mount_options == NULL) {
         (void)base_fail(&err, BASE_BAD_ARG,

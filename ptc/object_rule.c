@@ -63,8 +63,9 @@ static enum base_code coord_source(const struct ptc_object_rule *entry,
     return base_fail(
         err, BASE_MISMATCH,
         "object %.*s: the old layout has no coordinate %.*s=%" PRIu32
-        " and on_change is refuse",
-        BASE_STR_FMT(object), BASE_STR_FMT(axis), coord);
+        " and on_change is refuse; the new spec may say objects: {'%.*s': "
+        "{on_change: copy}}, or drop",
+        BASE_STR_FMT(object), BASE_STR_FMT(axis), coord, BASE_STR_FMT(object));
 }
 
 enum base_code ptc_object_source(const struct ptc_layout *from,

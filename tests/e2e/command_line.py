@@ -108,10 +108,13 @@ def test_completion_completes():
     complete_at() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _retile
                     echo "${COMPREPLY[*]}"; }
     complete_at retile ver; complete_at retile convert --th
-    complete_at retile help pre; complete_at retile plan some-file"""
+    complete_at retile help pre; complete_at retile plan some-file
+    complete_at retile store sc; complete_at retile version roll
+    complete_at retile version ls --st; complete_at retile store s3 scr"""
     done = subprocess.run(["bash", "-euc", script, RETILE], check=True,
                           capture_output=True, text=True)
-    check(done.stdout == "verify version\n--threads\npresets\n\n", done.stdout)
+    check(done.stdout == "verify version\n--threads\npresets\n\n"
+          "scrub\nrollback\n--store\n\n", done.stdout)
 
 
 def main():

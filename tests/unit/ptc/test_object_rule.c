@@ -83,7 +83,8 @@ static void test_a_refusal_names_object_and_coordinate(void **state)
         BASE_MISMATCH);
     assert_string_equal(err.text,
                         "object rng: the old layout has no coordinate dp=2 "
-                        "and on_change is refuse");
+                        "and on_change is refuse; the new spec may say "
+                        "objects: {'rng': {on_change: copy}}, or drop");
 }
 
 int main(void)
