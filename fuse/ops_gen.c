@@ -2,9 +2,12 @@
 #include "fuse/ops_impl.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "fuse/commit.h"
 #include "fuse/ops_save.h"
@@ -40,6 +43,13 @@ static void turn_end(struct fs *fs, struct fs_turn *turn)
     }
 }
 
+/* How long the kernel may remember a step's name.  What it asks for itself (a
+ * commit, rmdir) it knows; a step that expires or is revoked goes by itself,
+ * and what is left of it then can be neither read nor written. */
+#define STEP_NAME_S 1.0
+
+enum { FORGET_NS = 20000000 }; /* what a rename waits for that */
+
 /* Answer with the directory of a step. */
 static void
 reply_step(fuse_req_t req, struct fs *fs, struct fs_turn *turn, uint64_t ino)
@@ -53,7 +63,7 @@ reply_step(fuse_req_t req, struct fs *fs, struct fs_turn *turn, uint64_t ino)
         return;
     }
     fs_save_entry(fs, &saved, &entry);
-    entry.entry_timeout = 0; /* steps are committed, and dropped */
+    entry.entry_timeout = STEP_NAME_S;
     if (fuse_reply_entry(req, &entry) != 0) {
         fs_saves_forget(fs->saves, saved.ino, 1); /* interrupted */
     }
@@ -196,13 +206,61 @@ static void forget_files(struct fs *fs, uint64_t ino)
     (void)fuse_lowlevel_notify_inval_inode(fs->session, ino, -1, 0);
 }
 
+/* Forgetting, by a thread of its own. */
+struct forgetting {
+    struct fs *fs;
+    uint64_t ino;
+    sem_t done;
+};
+
+static void *forget(void *ctx)
+{
+    struct forgetting *forgetting = ctx;
+
+    forget_files(forgetting->fs, forgetting->ino);
+    (void)sem_post(&forgetting->done); /* cannot fail: it is 0 */
+    return NULL;
+}
+
+/* The kernel should have forgotten before who renamed goes on.  But there are
+ * kernels that keep the directory locked until the rename is answered: then it
+ * forgets right afterwards. */
+static void reply_sealed(struct pending *pending)
+{
+    struct forgetting forgetting = {.fs = pending->fs, .ino = pending->ino};
+    struct timespec until = {0};
+    pthread_t thread;
+    bool has_thread;
+
+    (void)sem_init(&forgetting.done, 0, 0);      /* cannot fail */
+    (void)clock_gettime(CLOCK_REALTIME, &until); /* nor this */
+    until.tv_nsec += FORGET_NS;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
+    }
+    has_thread = pthread_create(&thread, NULL, forget, &forgetting) == 0;
+    if (has_thread) {
+        while (sem_timedwait(&forgetting.done, &until) != 0 && errno == EINTR) {
+        }
+    }
+    (void)fuse_reply_err(pending->req, 0);
+    if (has_thread) {
+        (void)pthread_join(thread, NULL); /* ours, not joined yet */
+    } else {
+        forget_files(pending->fs, pending->ino);
+    }
+    (void)sem_destroy(&forgetting.done);
+}
+
 static void reply_committed(void *ctx, int errnum)
 {
     struct pending *pending = ctx;
 
-    (void)fuse_reply_err(pending->req, errnum);
     if (errnum == 0) {
-        forget_files(pending->fs, pending->ino);
+        reply_sealed(pending);
+    } else {
+        (void)fuse_reply_err(pending->req, errnum);
     }
     free(pending);
 }

@@ -22,7 +22,11 @@ static inline double fs_entry_s(const struct fs_node *node)
                                   node->slot != FS_SLOT_SAVED &&
                                   (node->slot != FS_SLOT_OWN || node->idx != 0);
 
-    return fs_node_is_kept(node) || is_below_version ? FS_FOREVER_S : 0;
+    /* What lists names that come and go is there itself as long as the mount. */
+    const bool is_fixed = node->slot == FS_SLOT_MOUNT && node->kind != FS_LINK;
+
+    return fs_node_is_kept(node) || is_below_version || is_fixed ? FS_FOREVER_S
+                                                                 : 0;
 }
 
 static inline double fs_attr_s(const struct fs_node *node)
@@ -43,8 +47,9 @@ enum base_code fs_attr(const struct fs *fs,
                        const struct fs_node *node,
                        struct stat *ret,
                        struct base_err *err) BASE_MUST_CHECK;
-/* Log, and keep as an event, that @what failed for @node. */
+/* Log, and keep as an event, that @what happened to @node. */
 void fs_tell(struct fs *fs,
+             enum base_level level,
              const char *what,
              const struct fs_node *node,
              const char *reason);

@@ -99,6 +99,15 @@ static void reply_node(fuse_req_t req, const struct fs_saved *saved)
 
 /* Names. */
 
+/* In a step's own directory there are other names once it is a version. */
+static bool is_step(fuse_req_t req, fuse_ino_t ino)
+{
+    struct fs_step step;
+
+    return fs_saves_step_of(fs_of(req)->saves, ino, &step) == 0 &&
+           step.ino == ino;
+}
+
 void save_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
     const struct fuse_entry_param none = {.entry_timeout = FS_FOREVER_S};
@@ -110,7 +119,7 @@ void save_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
     rc = fs_saves_lookup(fs_of(req)->saves, &turn, parent, name, &saved);
     if (rc == 0) {
         reply_node(req, &saved);
-    } else if (rc == ENOENT) {
+    } else if (rc == ENOENT && !is_step(req, parent)) {
         (void)fuse_reply_entry(req, &none); /* until somebody makes it */
     } else {
         save_reply_err(req, "lookup failed", parent, name, rc);
