@@ -45,7 +45,8 @@ enum base_code store_compact(struct store_root *root,
                              uint64_t number,
                              const struct store_import_options *options,
                              struct base_err *err) BASE_MUST_CHECK;
-/* *ret_bytes: digested now, 0 when there was nothing to do. */
+/* Digests that another version of the job has of the same bytes are taken.
+ * *ret_bytes: of what is digested now, 0 when there was nothing to do. */
 enum base_code store_digest_version(struct store_root *root,
                                     const char *job,
                                     uint64_t number,

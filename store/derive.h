@@ -4,6 +4,7 @@
 #define STORE_DERIVE_H
 
 #include "ptc/manifest.h"
+#include "store/root.h"
 
 struct store_derived {
     const struct ptc_manifest *from;
@@ -28,6 +29,12 @@ enum base_code store_derive(struct store_derived *ret,
                             struct base_err *err) BASE_MUST_CHECK;
 /* And every object. */
 enum base_code store_derive_objects(struct store_derived *derived,
+                                    struct base_err *err) BASE_MUST_CHECK;
+/* Digests that other versions of @job have of the same ranges of the same
+ * blobs, for regions that have none: after a rescale, versions share them. */
+enum base_code store_derive_digests(struct store_derived *derived,
+                                    const struct store_root *root,
+                                    const char *job,
                                     struct base_err *err) BASE_MUST_CHECK;
 
 #endif

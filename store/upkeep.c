@@ -1,4 +1,5 @@
-/* Digesting a version's regions after it was published.
+/* Digesting a version's regions after it was published; what another version
+ * has the digests of is not read again.
  *
  * The bytes are read without the store's lock: the version is held, so they
  * stay.  Then a manifest that differs in nothing but the digests replaces the
@@ -34,13 +35,14 @@ static void fds_done(struct fds *fds)
     free(fds->items);
 }
 
+/* Those of regions that are to be digested. */
 static enum base_code open_blobs(const struct store_root *root,
-                                 const struct store_version *version,
+                                 const char *label,
+                                 const struct store_derived *derived,
                                  struct fds *ret,
                                  struct base_err *err)
 {
-    const struct ptc_manifest *manifest = store_version_manifest(version);
-    uint32_t n = ptc_manifest_n_blobs(manifest);
+    uint32_t n = derived->manifest.n_blobs;
 
     ret->items = calloc((size_t)n + 1, sizeof(*ret->items));
     if (ret->items == NULL) {
@@ -50,21 +52,32 @@ static enum base_code open_blobs(const struct store_root *root,
         ret->items[ret->n] = -1;
     }
     store_raise_open_files();
-    for (uint32_t i = 0; i < ptc_manifest_n_regions(manifest); i++) {
-        struct ptc_manifest_region region = ptc_manifest_region(manifest, i);
-        struct ptc_manifest_blob blob =
-            ptc_manifest_blob(manifest, region.blob);
+    for (uint32_t i = 0; i < derived->manifest.n_regions; i++) {
+        const struct ptc_manifest_region *region = &derived->regions[i];
         enum base_code code;
 
-        if (region.is_digested || ret->items[region.blob] >= 0) {
+        if (region->is_digested || ret->items[region->blob] >= 0) {
             continue;
         }
-        code = store_blob_open(root, &blob, &ret->items[region.blob], err);
+        code = store_blob_open(root, &derived->blobs[region->blob],
+                               &ret->items[region->blob], err);
         if (code != BASE_OK) {
-            return base_wrap(err, code, "%s", store_version_label(version));
+            return base_wrap(err, code, "%s", label);
         }
     }
     return BASE_OK;
+}
+
+static uint64_t undigested_bytes(const struct store_derived *derived)
+{
+    uint64_t n_bytes = 0;
+
+    for (uint32_t i = 0; i < derived->manifest.n_regions; i++) {
+        const struct ptc_manifest_region *region = &derived->regions[i];
+
+        n_bytes += region->is_digested ? 0 : region->n_bytes;
+    }
+    return n_bytes; /* only shown: regions may overlap, and it wrap */
 }
 
 /* BASE_CHANGED: another replaced the manifest meanwhile. */
@@ -81,6 +94,7 @@ static enum base_code digest_once(struct store_root *root,
     BASE_AUTO(store_version) version = NULL;
     BASE_AUTO(ptc_pieces) pieces = NULL;
     const struct ptc_manifest *manifest;
+    uint64_t all_bytes = 0;
     struct store_digest_options digest = {.n_threads = options->n_threads,
                                           .progress = options->progress,
                                           .progress_ctx =
@@ -88,7 +102,7 @@ static enum base_code digest_once(struct store_root *root,
 
     BASE_TRY(store_version_open(root, job, number, &version, err));
     manifest = store_version_manifest(version);
-    if (ptc_manifest_undigested(manifest, &digest.all_bytes) == 0) {
+    if (ptc_manifest_undigested(manifest, &all_bytes) == 0) {
         *ret_bytes = 0;
         return BASE_OK;
     }
@@ -98,7 +112,10 @@ static enum base_code digest_once(struct store_root *root,
                           store_version_table(version), err));
     BASE_TRY(store_derive_objects(&derived, err));
     derived.manifest.pieces = pieces;
-    BASE_TRY(open_blobs(root, version, &fds, err));
+    BASE_TRY(store_derive_digests(&derived, root, job, err));
+    BASE_TRY(
+        open_blobs(root, store_version_label(version), &derived, &fds, err));
+    digest.all_bytes = undigested_bytes(&derived);
     BASE_TRY(store_digest_regions(fds.items, derived.regions,
                                   derived.manifest.n_regions, derived.chunks,
                                   &digest, err));
@@ -107,7 +124,7 @@ static enum base_code digest_once(struct store_root *root,
     BASE_TRY(store_change_replace(change, &derived.manifest,
                                   ptc_manifest_head(manifest)->version,
                                   ptc_manifest_digest(manifest), err));
-    *ret_bytes = digest.all_bytes;
+    *ret_bytes = all_bytes;
     return BASE_OK;
 }
 

@@ -15,6 +15,7 @@
 #include "store/blob.h"
 #include "store/compact.h"
 #include "store/copy.h"
+#include "store/digest.h"
 #include "tests/unit/store/sample.h"
 #include "tests/unit/store/small_store.h"
 
@@ -135,6 +136,45 @@ static void test_what_is_undigested_is_digested(void **state)
     told = scrub(store->root);
     assert_int_equal(told.n, 1); /* of manifest.1 nothing is compared */
     assert_non_null(strstr(told.text, "big"));
+}
+
+/* Two versions of the same blobs, as a rescale leaves them. */
+static void test_digests_of_another_version_are_taken(void **state)
+{
+    struct small_store *store = *state;
+    struct small_blobs blobs = small_store_blobs(store, 1);
+    BASE_AUTO(store_version) first = NULL;
+    BASE_AUTO(store_version) second = NULL;
+    uint64_t n_bytes = 0;
+    struct base_err err;
+
+    store->is_undigested = true;
+    small_store_publish(store, "train", 1, &blobs);
+    small_store_publish(store, "train", 2, &blobs);
+    assert_ok(store_digest_version(store->root, "train", 2, &two_threads,
+                                   &n_bytes, &err),
+              &err);
+    /* What is damaged after that gets no digest of its own. */
+    flip(small_store_blob_at(store, &blobs.blobs[0]), SMALL_HEADER_BYTES);
+    assert_ok(store_digest_version(store->root, "train", 1, &two_threads,
+                                   &n_bytes, &err),
+              &err);
+    first = open_version(store->root, "train", 1);
+    second = open_version(store->root, "train", 2);
+    for (uint32_t i = 0; i < 5; i++) {
+        struct ptc_manifest_region a =
+            ptc_manifest_region(store_version_manifest(first), i);
+        struct ptc_manifest_region b =
+            ptc_manifest_region(store_version_manifest(second), i);
+
+        assert_true(a.is_digested && b.is_digested);
+        assert_true(base_digest_eq(a.digest, b.digest));
+        for (uint64_t k = 0; k < store_digest_n_chunks(a.n_bytes); k++) {
+            assert_true(base_digest_eq(
+                ptc_manifest_chunk(store_version_manifest(first), &a, k),
+                ptc_manifest_chunk(store_version_manifest(second), &b, k)));
+        }
+    }
 }
 
 static bool never(void *ctx, uint64_t done_bytes, uint64_t all_bytes)
@@ -734,6 +774,7 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         small_store_test(test_what_is_undigested_is_digested),
+        small_store_test(test_digests_of_another_version_are_taken),
         small_store_test(test_interrupted_digesting_changes_nothing),
         small_store_test(test_a_replaced_manifest_stays_while_it_is_read),
         small_store_test(test_a_reader_that_comes_late_opens_the_new_manifest),
