@@ -12,17 +12,12 @@
 
 #include "ptc/pieces.h"
 #include "store/directory.h"
+#include "store/taken.h"
 
 /* A tensor as a file of the rank has it. */
 struct held {
     const struct ptc_st_entry *entry;
     const struct store_dir_file *file;
-};
-
-/* A cell that several ranks hold, and one has given. */
-struct taken {
-    uint64_t at; /* its first element, in C order; + 1: 0 is no cell */
-    uint32_t tensor;
 };
 
 struct check {
@@ -42,9 +37,7 @@ struct check {
     uint32_t tensor;      /* whose parts they are */
     bool is_told_as_tied; /* by its file's coordinates */
     /* of a save */
-    struct taken *taken; /* a hash table, at most half full */
-    size_t n_taken;
-    size_t taken_cap; /* a power of two, or 0 */
+    struct store_taken taken; /* cells of several ranks, that one has given */
     bool *is_bad; /* per tensor: told already that something is wrong with it */
 };
 
@@ -75,46 +68,7 @@ static char *shape_text(uint32_t n, const uint64_t *shape, char *text)
     return text;
 }
 
-/* --- cells that were given ---------------------------------------------- */
-
-static struct taken *taken_slot(const struct check *c, const struct taken *cell)
-{
-    uint64_t hash = (cell->at * 0x9e3779b97f4a7c15u) ^
-                    (cell->tensor * UINT64_C(0xc2b2ae3d27d4eb4f));
-    size_t i = (size_t)((hash ^ (hash >> 29)) * 0x9e3779b97f4a7c15u >> 32);
-
-    for (i &= c->taken_cap - 1;; i = (i + 1) & (c->taken_cap - 1)) {
-        struct taken *slot = &c->taken[i];
-
-        if (slot->at == 0 ||
-            (slot->at == cell->at && slot->tensor == cell->tensor)) {
-            return slot;
-        }
-    }
-}
-
-static enum base_code taken_grow(struct check *c, struct base_err *err)
-{
-    struct check more = *c;
-
-    if (2 * (c->n_taken + 1) <= c->taken_cap) {
-        return BASE_OK;
-    }
-    more.taken_cap = c->taken_cap == 0 ? 1024 : 2 * c->taken_cap;
-    more.taken = calloc(more.taken_cap, sizeof(*more.taken));
-    if (more.taken == NULL) {
-        return no_mem(c, err);
-    }
-    for (size_t i = 0; i < c->taken_cap; i++) {
-        if (c->taken[i].at != 0) {
-            *taken_slot(&more, &c->taken[i]) = c->taken[i];
-        }
-    }
-    free(c->taken);
-    c->taken = more.taken;
-    c->taken_cap = more.taken_cap;
-    return BASE_OK;
-}
+/* --- pieces ------------------------------------------------------------- */
 
 /* Is this rank the first that has @cell of @tensor?  Ranks are visited in
  * order; all who hold a cell have it from its first element on. */
@@ -125,26 +79,17 @@ static enum base_code is_first(struct check *c,
                                struct base_err *err)
 {
     const struct ptc_tensor *t = ptc_table_tensor(c->table, tensor);
-    struct taken key = {.tensor = tensor};
-    struct taken *slot;
+    uint64_t first = 0;
 
     if (c->dir->save == NULL || cell->n_holders == 1) {
         *ret = ptc_cell_holder(c->layout, cell, 0) == c->rank;
         return BASE_OK;
     }
     for (uint32_t d = 0; d < t->n_dims; d++) {
-        key.at = key.at * t->shape[d] + cell->box.begin[d];
+        first = first * t->shape[d] + cell->box.begin[d];
     }
-    key.at++;
-    BASE_TRY(taken_grow(c, err));
-    slot = taken_slot(c, &key);
-    *ret = slot->at == 0;
-    c->n_taken += *ret;
-    *slot = key;
-    return BASE_OK;
+    return store_taken_add(&c->taken, tensor, first, ret, err);
 }
-
-/* --- pieces ------------------------------------------------------------- */
 
 static enum base_code
 on_cell(void *ctx, const struct ptc_cell *cell, struct base_err *err)
@@ -519,7 +464,7 @@ enum base_code store_dir_check(struct store_dir *dir, struct base_err *err)
         code = check_all(&c, err);
     }
     free(c.held);
-    free(c.taken);
+    store_taken_done(&c.taken);
     free(c.is_bad);
     return code;
 }
