@@ -92,8 +92,8 @@ barrier = Barrier(args.ranks)
 ranks = [Process(target=run, args=[r], daemon=True) for r in range(args.ranks)]
 for process in ranks:
     process.start()
-while ranks:  # one that fails takes the others with it
-    connection.wait([process.sentinel for process in ranks])
-    if any(process.exitcode for process in ranks):
-        raise SystemExit("train_numpy: a rank failed")
-    ranks = [process for process in ranks if process.exitcode is None]
+while ((alive := [process.sentinel for process in ranks if process.is_alive()])
+       and not any(process.exitcode for process in ranks)):
+    connection.wait(alive)
+if any(process.exitcode for process in ranks):
+    raise SystemExit("train_numpy: a rank failed")  # takes the others with it
