@@ -211,6 +211,9 @@ void fs_commit_stop(struct fs_commit *commit)
     commit->is_ending = true;
     (void)pthread_cond_broadcast(&commit->changed);
     (void)pthread_mutex_unlock(&commit->lock);
+    if (commit->fs->saves != NULL) {
+        fs_saves_end_waits(commit->fs->saves);
+    }
     (void)pthread_join(commit->thread, NULL); /* ours, joined once */
     commit->is_running = false;
     fs_upkeep_stop(commit->upkeep, (int64_t)FINISH_WAIT_S * COMMIT_NS_PER_S);

@@ -15,6 +15,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/auto.h"
 #include "base/err.h"
@@ -56,11 +57,18 @@ int fs_commit_rmdir(struct fs_commit *commit,
  * returned; or an errno at once, and @done is not called. */
 enum { FS_COMMIT_LATER = -1 };
 typedef void (*fs_commit_fn)(void *ctx, int errnum);
+/* Who asks, and how: mv(1) asks with RENAME_NOREPLACE and, where that is EINVAL,
+ * at once again without; nothing has changed, so the answer is the same. */
+struct fs_commit_asker {
+    pid_t pid; /* 0: not known */
+    bool is_noreplace;
+};
 int fs_commit_rename(struct fs_commit *commit,
                      uint64_t generation,
                      struct base_str from,
                      uint64_t to_generation, /* 0: elsewhere */
                      struct base_str to,
+                     struct fs_commit_asker asker,
                      fs_commit_fn done,
                      void *ctx);
 

@@ -19,6 +19,7 @@ enum {
 struct fs_job {
     uint64_t generation; /* 0: none */
     uint64_t step;
+    struct fs_commit_asker asker;
     fs_commit_fn done;
     void *ctx;
 };
@@ -31,6 +32,8 @@ struct fs_commit {
     struct fs_upkeep *upkeep;
     struct fs_commit_status status; /* guarded by lock, as all below */
     struct fs_job job;              /* waiting, or at work */
+    struct fs_job refused;          /* the last one that may come again: see
+                                       struct fs_commit_asker */
     bool is_publishing; /* between the look for foreign versions and the one
                            after: what appears may be our own */
     bool is_follow_due; /* something was published meanwhile */

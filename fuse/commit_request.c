@@ -138,11 +138,26 @@ int fs_commit_rmdir(struct fs_commit *commit,
     return errnum;
 }
 
+/* Lock held.  Is it what was refused just now, asked by mv(1) a second time? */
+static bool is_asked_again(struct fs_commit *commit,
+                           uint64_t generation,
+                           uint64_t step,
+                           struct fs_commit_asker asker)
+{
+    const struct fs_job refused = commit->refused;
+
+    commit->refused = (struct fs_job){0};
+    return asker.pid != 0 && !asker.is_noreplace &&
+           refused.asker.pid == asker.pid && refused.generation == generation &&
+           refused.step == step;
+}
+
 int fs_commit_rename(struct fs_commit *commit,
                      uint64_t generation,
                      struct base_str from,
                      uint64_t to_generation,
                      struct base_str to,
+                     struct fs_commit_asker asker,
                      fs_commit_fn done,
                      void *ctx)
 {
@@ -177,7 +192,10 @@ int fs_commit_rename(struct fs_commit *commit,
         commit->status.n_refused += verdict != FS_ABSENT;
         return refuse(commit, what, generation, from, verdict, &err);
     }
-    commit->job = (struct fs_job){generation, step, done, ctx};
+    if (is_asked_again(commit, generation, step, asker)) {
+        return EINVAL;
+    }
+    commit->job = (struct fs_job){generation, step, asker, done, ctx};
     (void)pthread_cond_signal(&commit->changed);
     return FS_COMMIT_LATER;
 }

@@ -183,6 +183,9 @@ static void run_job(struct fs_commit *commit, const struct fs_job *job)
     }
     (void)pthread_mutex_lock(&commit->lock);
     commit->job = (struct fs_job){0};
+    if (errnum == EINVAL && job->asker.is_noreplace) {
+        commit->refused = *job;
+    }
     commit->status.n_committed += errnum == 0;
     commit->status.n_refused += errnum != 0;
     (void)pthread_cond_broadcast(&commit->changed);

@@ -1,6 +1,7 @@
 /* retile-fuse: show a checkpoint directory, or the versions of a job, under any
  * layout; take the saves of that job. */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -149,6 +150,12 @@ static enum base_code take_places(char **args,
                          "--layout says how the ranks of a store's job save; "
                          "of a directory, --from says what it is in");
     }
+    if (store == NULL && (options->is_verifying || options->is_new)) {
+        return base_fail(err, BASE_BAD_ARG,
+                         "-o %s is for a store's job: a directory has %s",
+                         options->is_new ? "new" : "verify=read",
+                         options->is_new ? "no jobs" : "no digests");
+    }
     if (layout != NULL) {
         BASE_TRY(fs_options_layout(options, layout, err));
     }
@@ -224,6 +231,8 @@ static enum base_code mount_and_serve(const struct fs_options *options,
     struct fs_daemon daemon = {.ready_fd = -1, .log_fd = -1};
     struct fs_holding holding = {.is_server = false};
 
+    /* Who started us may ignore it; then nobody tells how children ended. */
+    (void)signal(SIGCHLD, SIG_DFL); /* such a number: cannot fail */
     if (!options->is_foreground) {
         BASE_TRY(fs_daemon_start(&daemon, options->log, err));
     }

@@ -42,6 +42,7 @@ int fs_errno(enum base_code code)
 }
 
 void fs_tell(struct fs *fs,
+             enum base_level level,
              const char *what,
              const struct fs_node *node,
              const char *reason)
@@ -50,8 +51,8 @@ void fs_tell(struct fs *fs,
 
     base_buf_init(&path, 4096);
     fs_node_path(node, &path);
-    fs_events_add(fs->events, BASE_ERROR, what,
-                  path.ptr != NULL ? path.ptr : "?", reason);
+    fs_events_add(fs->events, level, what, path.ptr != NULL ? path.ptr : "?",
+                  reason);
 }
 
 /* Attributes. */
@@ -152,7 +153,7 @@ op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
     if (rc == BASE_OK) {
         rc = fs_attr(fs, &node, &attr, &err);
         if (rc != BASE_OK) {
-            fs_tell(fs, "stat failed", &node, err.text);
+            fs_tell(fs, BASE_ERROR, "stat failed", &node, err.text);
         }
     }
     if (rc != BASE_OK) {
@@ -251,7 +252,8 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
         entry = (struct fuse_entry_param){.entry_timeout = FS_FOREVER_S};
         (void)fuse_reply_entry(req, &entry);
     } else {
-        fs_tell(fs, "lookup failed", node.ino != 0 ? &node : &dir, err.text);
+        fs_tell(fs, BASE_ERROR, "lookup failed", node.ino != 0 ? &node : &dir,
+                err.text);
         (void)fuse_reply_err(req, fs_errno(rc));
     }
 }
@@ -269,7 +271,7 @@ static void op_readlink(fuse_req_t req, fuse_ino_t ino)
     } else if (rc == BASE_OK) {
         rc = fs_node_target(fs->versions, &node, target, &err);
         if (rc != BASE_OK) {
-            fs_tell(fs, "readlink failed", &node, err.text);
+            fs_tell(fs, BASE_ERROR, "readlink failed", &node, err.text);
         }
     }
     if (rc != BASE_OK) {

@@ -37,7 +37,7 @@ void fs_op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
     enum base_code rc = prepared_dir(fs, ino, &dir, &err);
 
     if (rc != BASE_OK) {
-        fs_tell(fs, "opendir failed", &dir, err.text);
+        fs_tell(fs, BASE_ERROR, "opendir failed", &dir, err.text);
         (void)fuse_reply_err(req, fs_errno(rc));
         return;
     }

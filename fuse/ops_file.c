@@ -8,6 +8,7 @@
 #include "fuse/handover.h"
 #include "fuse/passthrough.h"
 #include "fuse/serve.h"
+#include "store/verify.h"
 
 enum { SNAPSHOT_MAX_BYTES = 16 << 20 };
 
@@ -77,7 +78,8 @@ static int backing_fd(const struct fs_node *node)
     if (node->kind == FS_FILE) {
         blob = fs_views_whole(node);
     } else if (node->kind == FS_OBJECT &&
-               store_source_form(node->version->source) == STORE_FORM_VERSION) {
+               store_source_form(node->version->source) == STORE_FORM_VERSION &&
+               node->version->verify == NULL) {
         blob = node->node->object;
     }
     return blob != NULL ? blob->fd : -1;
@@ -180,7 +182,7 @@ void fs_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
     if (rc == BASE_OK) {
         rc = open_node(fs, &node, fi, &err);
         if (rc != BASE_OK) {
-            fs_tell(fs, "open failed", &node, err.text);
+            fs_tell(fs, BASE_ERROR, "open failed", &node, err.text);
         }
     }
     if (rc != BASE_OK) {
@@ -198,7 +200,17 @@ static void
 read_failed(struct fs *fs, const struct fs_node *node, const char *reason)
 {
     fs->stats.n_failed_reads++;
-    fs_tell(fs, "read failed", node, reason);
+    fs_tell(fs, BASE_ERROR, "read failed", node, reason);
+}
+
+/* What was read without being compared, as was asked for: told once. */
+static void tell_undigested(struct fs *fs, const struct fs_node *node)
+{
+    if (node->version != NULL && node->version->verify != NULL &&
+        store_verify_take_undigested(node->version->verify)) {
+        fs_tell(fs, BASE_NOTICE, "not verified", node,
+                "its version has bytes without a digest, until upkeep is done");
+    }
 }
 
 /* Answer a read. */
@@ -223,6 +235,7 @@ static void serve_read(fuse_req_t req,
         read_failed(fs, node, "a source file shrank while it was read");
         return;
     }
+    tell_undigested(fs, node);
     fs->stats.n_reads++;
     fs->stats.n_bytes += answer.n_bytes;
 }

@@ -274,6 +274,9 @@ void fs_gen_rename(fuse_req_t req,
 {
     struct fs *fs = fs_of(req);
     const uint64_t generation = save_dir(fs, parent);
+    const struct fs_commit_asker asker = {.pid = fuse_req_ctx(req)->pid,
+                                          .is_noreplace =
+                                              (flags & RENAME_NOREPLACE) != 0};
     struct pending *pending;
     int errnum;
 
@@ -293,7 +296,7 @@ void fs_gen_rename(fuse_req_t req,
     *pending = (struct pending){fs, req, find_step(fs, generation, name)};
     errnum = fs_commit_rename(fs->commit, generation, base_str_of(name),
                               save_dir(fs, new_parent), base_str_of(new_name),
-                              reply_committed, pending);
+                              asker, reply_committed, pending);
     if (errnum != FS_COMMIT_LATER) {
         free(pending);
         (void)fuse_reply_err(req, errnum);

@@ -49,6 +49,7 @@ enum base_code fs_attr(const struct fs *fs,
                        struct base_err *err) BASE_MUST_CHECK;
 /* Log, and keep as an event, that @what happened to @node. */
 void fs_tell(struct fs *fs,
+             enum base_level level,
              const char *what,
              const struct fs_node *node,
              const char *reason);

@@ -91,6 +91,30 @@ static enum base_code add_allow_other(struct fs_options *options,
     return BASE_OK;
 }
 
+static enum base_code add_new(struct fs_options *options,
+                              const char *name,
+                              const char *value,
+                              struct base_err *err)
+{
+    (void)name;
+    (void)value;
+    (void)err;
+    options->is_new = true;
+    return BASE_OK;
+}
+
+static enum base_code add_verify(struct fs_options *options,
+                                 const char *name,
+                                 const char *value,
+                                 struct base_err *err)
+{
+    if (strcmp(value, "read") != 0 && strcmp(value, "off") != 0) {
+        return bad_value(name, value, err);
+    }
+    options->is_verifying = strcmp(value, "read") == 0;
+    return BASE_OK;
+}
+
 static enum base_code add_cache(struct fs_options *options,
                                 const char *name,
                                 const char *value,
@@ -444,6 +468,8 @@ static const struct {
      "parallel_dirops, killpriv_v2, readdirplus, max_pages, async_read, "
      "resend, init_ext",
      add_mask},
+    {"new", NULL, "JOB is a new one, of which the store has no version",
+     add_new},
     {"replicas", "warn|refuse",
      "what becomes of a save in which ranks wrote different bytes for the same "
      "tensor: it is told afterwards (warn), or not committed",
@@ -457,6 +483,10 @@ static const struct {
     {"threads", "N", "threads that serve requests (2 to 64)", add_threads},
     {"uid", "UID", "the user whom everything belongs to (root's mounts)",
      add_uid},
+    {"verify", "off|read",
+     "read: compare what is read of a version with its digests first; nothing "
+     "of a version is passed through then (off)",
+     add_verify},
     {"views", "SIZE", "memory for indices of closed files (64M)", add_views},
     {"noexec", NULL, "as for mount(8)", add_kernel},
     {"noatime", NULL, NULL, add_kernel},

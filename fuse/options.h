@@ -26,6 +26,8 @@ struct fs_options {
     char *mountpoint;   /* the same */
     bool is_foreground;
     bool allow_other;
+    bool is_new;         /* the job may be one that the store does not know */
+    bool is_verifying;   /* verify=read: bytes against their digests */
     bool is_page_cache;  /* cache=page: never direct I/O */
     uint64_t masked;     /* features of the kernel not to be used */
     unsigned n_threads;  /* at least 2 */

@@ -102,6 +102,8 @@ int fs_saves_freeze(struct fs_saves *saves,
                     uint64_t step,
                     int64_t wait_ns,
                     char **ret_path);
+/* From now on freezing waits for nobody: the mount ends. */
+void fs_saves_end_waits(struct fs_saves *saves);
 void fs_saves_thaw(struct fs_saves *saves, uint64_t step);
 /* The step is version @version: its directory now shows links to what is in
  * that.  Its files keep their names in staging until store_save_finish.  The

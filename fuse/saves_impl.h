@@ -84,6 +84,7 @@ struct fs_saves {
     struct saves_ahead *ahead;
 
     pthread_mutex_t lock; /* of all below */
+    bool is_ending;       /* nobody is waited for any more; guarded by lock */
     pthread_cond_t idle;  /* writers or changes of a frozen step ended */
     struct saved_node **chains;
     size_t n_chains; /* a power of two */

@@ -340,7 +340,7 @@ static void wait_idle(struct fs_saves *saves,
     };
     int rc = 0;
 
-    while (rc == 0 && is_busy(step)) {
+    while (rc == 0 && is_busy(step) && !saves->is_ending) {
         rc = pthread_cond_timedwait(&saves->idle, &saves->lock, &until);
     }
 }
@@ -391,6 +391,14 @@ int fs_saves_freeze(struct fs_saves *saves,
     rc = step != NULL ? freeze(saves, step, wait_ns, ret_path) : ENOENT;
     saves_unlock(saves);
     return rc;
+}
+
+void fs_saves_end_waits(struct fs_saves *saves)
+{
+    saves_lock(saves);
+    saves->is_ending = true;
+    (void)pthread_cond_broadcast(&saves->idle);
+    saves_unlock(saves);
 }
 
 void fs_saves_thaw(struct fs_saves *saves, uint64_t number)

@@ -7,6 +7,7 @@
 #include "base/io.h"
 #include "base/num.h"
 #include "store/guard.h"
+#include "store/verify.h"
 
 enum {
     PAGE_BYTES = 4096, /* at least: any smaller than a page will do */
@@ -82,6 +83,7 @@ static void serve_text(struct scratch *scratch,
 }
 
 static enum base_code serve_object(struct scratch *scratch,
+                                   const struct fs_version *version,
                                    const struct store_blob *blob,
                                    uint64_t offset,
                                    size_t n_bytes,
@@ -92,6 +94,12 @@ static enum base_code serve_object(struct scratch *scratch,
     size_t n = (size_t)base_min_u64(n_bytes, blob->n_bytes - begin);
 
     BASE_TRY(store_blob_check(blob, err));
+    if (version->verify != NULL && n > 0) {
+        BASE_TRY(store_verify_range(
+            version->verify,
+            (uint32_t)(blob - store_source_blob(version->source, 0)), begin, n,
+            err));
+    }
     BASE_TRY(
         base_io_pread(blob->fd, scratch->bytes, n, begin, blob->label, err));
     scratch->one = (struct iovec){scratch->bytes, n};
@@ -119,7 +127,7 @@ static void touch(void *ctx)
     }
 }
 
-static enum base_code serve_file(struct store_maps *maps,
+static enum base_code serve_file(const struct fs_version *version,
                                  struct scratch *scratch,
                                  const struct ptc_view *view,
                                  uint64_t offset,
@@ -134,7 +142,10 @@ static enum base_code serve_file(struct store_maps *maps,
     scratch->gather.n_iov = 0;
     scratch->gather.n_bytes = 0;
     if (n > 0) {
-        BASE_TRY(store_gather(maps, view, begin, n, scratch->bytes,
+        if (version->verify != NULL) {
+            BASE_TRY(store_verify_view(version->verify, view, begin, n, err));
+        }
+        BASE_TRY(store_gather(version->maps, view, begin, n, scratch->bytes,
                               SCRATCH_BYTES, &scratch->gather, err));
     }
     /* In the page cache a short read would become zeros. */
@@ -174,11 +185,11 @@ enum base_code fs_serve(const struct fs_node *node,
         serve_text(scratch, node->node->text, offset, n_bytes, ret);
         return BASE_OK;
     case FS_OBJECT:
-        return serve_object(scratch, node->node->object, offset, n_bytes, ret,
-                            err);
+        return serve_object(scratch, node->version, node->node->object, offset,
+                            n_bytes, ret, err);
     case FS_FILE:
-        return serve_file(node->version->maps, scratch, fs_views_get(node),
-                          offset, n_bytes, ret, err);
+        return serve_file(node->version, scratch, fs_views_get(node), offset,
+                          n_bytes, ret, err);
     case FS_STATUS:
     case FS_EVENTS:
         serve_text(scratch, snapshot, offset, n_bytes, ret);

@@ -22,7 +22,8 @@ struct fs_answer {
 /* Read at most @n_bytes of @node at @offset: fewer only at its end.  A FS_FILE
  * is in use (fs_views_use).  @snapshot is the text of a FS_STATUS or FS_EVENTS,
  * taken when it was opened.
- * Errors: BASE_CHANGED, BASE_IO  a source file is not as it was, or unreadable
+ * Errors: BASE_MISMATCH  the version's bytes are not those of their digests
+ *         BASE_CHANGED, BASE_IO  a source file is not as it was, or unreadable
  *         BASE_NO_MEM, BASE_BAD_ARG */
 enum base_code fs_serve(const struct fs_node *node,
                         struct base_str snapshot,

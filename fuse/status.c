@@ -156,9 +156,10 @@ static void add_saves(struct fs *fs, struct base_buf *buf)
         buf,
         "},\n  \"upkeep\": {\"doing\": \"%s\", \"version\": %" PRIu64
         ", \"done_bytes\": %" PRIu64 ", \"all_bytes\": %" PRIu64
-        ", \"unfinished\": %" PRIu32 ", \"compacted\": %" PRIu64 "}",
+        ", \"unfinished\": %" PRIu32 ", \"compacted\": %" PRIu64
+        ", \"swept_bytes\": %" PRIu64 "}",
         upkeep.doing, upkeep.version, upkeep.done_bytes, upkeep.all_bytes,
-        upkeep.n_waiting, upkeep.n_compacted);
+        upkeep.n_waiting, upkeep.n_compacted, upkeep.n_swept_bytes);
 }
 
 /* A job: its current version, and all that are open. */
@@ -173,8 +174,10 @@ static void add_job(struct fs *fs, struct base_buf *buf)
     if (fs_versions_current(fs->versions, &current, &err) != BASE_OK) {
         current = 0; /* none: the store cannot be read */
     }
-    (void)base_buf_addf(buf, ",\n  \"current\": %" PRIu64 ",\n  \"open\": [",
-                        current);
+    (void)base_buf_addf(buf,
+                        ",\n  \"current\": %" PRIu64
+                        ",\n  \"verify\": \"%s\",\n  \"open\": [",
+                        current, fs->options->is_verifying ? "read" : "off");
     fs_versions_each(fs->versions, add_open, &writer);
     (void)base_buf_addf(buf, "]");
     add_saves(fs, buf);
@@ -199,9 +202,9 @@ static void add_shown(struct fs *fs, struct base_buf *buf)
 static void add_features(const struct fs *fs, struct base_buf *buf)
 {
     /* Files of a directory may change: they are never passed through. */
-    const bool is_passed = fs->options->job != NULL &&
-                           !fs->options->is_page_cache &&
-                           fs_channel_has_passthrough(fs->channel);
+    const bool is_passed =
+        fs->options->job != NULL && !fs->options->is_page_cache &&
+        !fs->options->is_verifying && fs_channel_has_passthrough(fs->channel);
     const char *name;
     const char *comma = "";
     unsigned i;

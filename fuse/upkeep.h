@@ -1,7 +1,8 @@
 /* Upkeep of the versions of a mounted job, in the background, one thing at a
  * time: saves are finished (digests, replicas, names in staging), versions that
  * have no digests yet are digested, the current one is compacted when that is
- * due and nobody saves.
+ * due and nobody saves, and when nobody here has open what it was before, the
+ * store is swept.
  *
  * The thread has a store of its own and a low priority; all it does can be
  * broken off, and is begun again by the next mount.  Any thread. */
@@ -41,11 +42,13 @@ void fs_upkeep_wake(struct fs_upkeep *upkeep);
 
 struct fs_upkeep_status {
     uint32_t n_waiting;  /* saves that are not finished */
-    const char *doing;   /* "idle", "finishing", "digesting", "compacting" */
+    const char *doing;   /* "idle", "finishing", "digesting", "compacting",
+                            "sweeping" */
     uint64_t version;    /* which one */
     uint64_t done_bytes; /* of it */
     uint64_t all_bytes;
-    uint64_t n_compacted; /* versions */
+    uint64_t n_compacted;   /* versions */
+    uint64_t n_swept_bytes; /* freed by sweeps */
 };
 void fs_upkeep_status(struct fs_upkeep *upkeep, struct fs_upkeep_status *ret);
 

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "fuse/handover.h"
 #include "ptc/preset.h"
+#include "store/verify.h"
 
 static void unlock(pthread_mutex_t **lock)
 {
@@ -108,6 +109,7 @@ void fs_version_free(struct fs_version *version)
     }
     store_target_free(version->whole);
     store_maps_free(version->maps);
+    store_verify_free(version->verify);
     store_source_free(version->source);
     (void)pthread_mutex_destroy(&version->lock);
     free(version);

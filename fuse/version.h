@@ -33,7 +33,8 @@ struct fs_version {
     bool is_at_root; /* shown at the mount's root, else as versions/NUMBER */
     struct store_source *source;
     struct store_maps *maps;
-    struct timespec time; /* everybody's mtime */
+    struct store_verify *verify; /* -o verify=read; else NULL */
+    struct timespec time;        /* everybody's mtime */
     uint64_t step;        /* of the training job; UINT64_MAX: not known */
     bool is_saved;        /* by training ranks, not made from another */
     pthread_mutex_t lock; /* held while a subtree is made */
@@ -43,6 +44,7 @@ struct fs_version {
     _Atomic(struct fs_subtree *) slots[FS_N_SLOTS];
     /* Of fuse/versions.c, guarded by its lock. */
     uint64_t n_holds;
+    bool is_renewed;      /* another took its place, with the same blobs */
     uint64_t n_lookups;   /* of nodes, by the kernel; a hold each */
     uint64_t n_handles;   /* a hold each */
     uint64_t line_id;     /* of its lock, kept by the holder */

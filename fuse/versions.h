@@ -15,7 +15,7 @@
  *
  * The kernel is told to ask again for a store's version at each use, but it
  * forgets none by itself: fuse/watch.c makes it, where a version is no longer
- * current and nobody uses it.
+ * current, or its manifest was replaced, and nobody uses it.
  *
  * Any thread.  Opening is serialised; the lock for holds is never held over
  * I/O. */
@@ -140,11 +140,17 @@ typedef void (*fs_version_fn)(void *ctx, struct fs_version *version);
 void fs_versions_each(struct fs_versions *versions,
                       fs_version_fn fn,
                       void *ctx);
-/* Visit, of those that are no longer current, the ones that no handle is open
- * in and no request was for since the last visit.  Is any such version, idle or
- * not, still open after that?  One thread. */
+/* Visit, of those that are no longer current or whose manifest was replaced, the
+ * ones that no handle is open in and no request was for since the last visit.
+ * One that stays open (the current one, say) is then opened by its new manifest,
+ * once the kernel has forgotten it.  Was any such version, idle or not, open?
+ * One thread. */
 bool fs_versions_idle(struct fs_versions *versions,
                       fs_version_fn fn,
                       void *ctx);
+
+/* How many versions were closed that had been replaced: a sweep of the store may
+ * free blobs that only they had. */
+uint64_t fs_versions_n_let_go(const struct fs_versions *versions);
 
 #endif

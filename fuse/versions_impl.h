@@ -1,6 +1,8 @@
-/* What fuse/versions.c and fuse/versions_gen.c share. */
+/* What the files of fuse/versions.h share. */
 #ifndef FUSE_VERSIONS_IMPL_H
 #define FUSE_VERSIONS_IMPL_H
+
+#include <stdatomic.h>
 
 #include "fuse/versions.h"
 
@@ -19,6 +21,27 @@ struct fs_versions {
     /* Changed by one thread at a time; guarded by lock. */
     struct fs_generations generations;
     struct fs_version *loaded; /* of the current generation; holds it */
+    /* Closed ones whose blobs may be needed by nobody now. */
+    atomic_uint_fast64_t n_let_go;
 };
+
+/* Lock held.  True: it was the last hold, and the version is ours to close. */
+bool versions_take_holds(struct fs_versions *versions,
+                         struct fs_version *version,
+                         uint64_t n);
+/* Without the lock. */
+void versions_close(struct fs_versions *versions, struct fs_version *version);
+
+/* versions_open.c; of what -o said. */
+enum base_code versions_open_directory(struct fs_versions *versions,
+                                       struct base_err *err) BASE_MUST_CHECK;
+enum base_code versions_open_store(struct fs_versions *versions,
+                                   struct base_err *err) BASE_MUST_CHECK;
+/* @version as it is published now; given, and not among the open ones.
+ * @opening_lock held. */
+enum base_code versions_open_again(struct fs_versions *versions,
+                                   const struct fs_version *version,
+                                   struct fs_version **ret,
+                                   struct base_err *err) BASE_MUST_CHECK;
 
 #endif

@@ -11,6 +11,8 @@ enum {
     IDLE_INTERVAL_MS = 100,
     /* Without inotify (its watches are limited per user). */
     LOOK_INTERVAL_MS = 1000,
+    /* For manifests that other programs replaced. */
+    REPLACED_INTERVAL_MS = 5000,
 };
 
 struct fs_watch {
@@ -71,7 +73,7 @@ static int interval_ms(const struct fs_watch *watch, bool is_any)
     if (is_any) {
         return IDLE_INTERVAL_MS;
     }
-    return watch->is_aimed ? -1 : LOOK_INTERVAL_MS;
+    return watch->is_aimed ? REPLACED_INTERVAL_MS : LOOK_INTERVAL_MS;
 }
 
 static void *watch(void *ctx)

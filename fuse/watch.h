@@ -1,6 +1,7 @@
 /* A thread that waits for versions to be published in the store, and has those
  * closed that are no longer current and that nobody uses: else the kernel, which
- * remembers names, would keep them from being released.
+ * remembers names, would keep them from being released.  Those whose manifest was
+ * replaced are opened anew, else their old blobs would stay.
  *
  * The kernel does not tell when a version's last user (a working directory, say)
  * is gone; so while such a version is open the thread looks a few times a
@@ -29,7 +30,7 @@ enum base_code fs_watch_create(struct fs_versions *versions,
                                struct fs_watch **ret,
                                struct base_err *err) BASE_MUST_CHECK;
 
-/* A version may have been opened, or published. */
+/* A version may have been opened, published or replaced. */
 void fs_watch_wake(struct fs_watch *watch);
 
 #endif

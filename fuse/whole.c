@@ -11,8 +11,14 @@ enum {
     MAX_BLOBS = 16,    /* a file's bytes are in, at their own offsets */
     MAX_OTHERS = 4096, /* runs elsewhere */
     OTHERS_SHARE = 32, /* of the file, at most, are their bytes */
+    OTHERS_MAX_BYTES = 64 << 20, /* read twice at the first open: ~0.1 s */
     CHUNK_BYTES = 1 << 16,
 };
+
+static uint64_t max_others(uint64_t n_bytes)
+{
+    return base_min_u64(n_bytes / OTHERS_SHARE, OTHERS_MAX_BYTES);
+}
 
 /* How many bytes of the file each of the first few blobs has in place. */
 struct census {
@@ -72,7 +78,7 @@ static uint32_t most_of(const struct store_source *source,
             n_elsewhere += run.n_bytes;
             n_others++;
         }
-        if (n_elsewhere > n_all / OTHERS_SHARE || n_others > MAX_OTHERS) {
+        if (n_elsewhere > max_others(n_all) || n_others > MAX_OTHERS) {
             return PTC_NONE;
         }
         position += run.n_bytes;
@@ -81,7 +87,7 @@ static uint32_t most_of(const struct store_source *source,
         best = census.n_bytes[i] > census.n_bytes[best] ? i : best;
     }
     if (census.n == 0 ||
-        (n_all - begin) - census.n_bytes[best] > n_all / OTHERS_SHARE) {
+        (n_all - begin) - census.n_bytes[best] > max_others(n_all)) {
         return PTC_NONE;
     }
     return census.blobs[best];
@@ -164,7 +170,8 @@ const struct store_blob *fs_whole_blob(const struct fs_node *node,
     const struct store_source *source = node->version->source;
     uint32_t idx;
 
-    if (store_source_form(source) != STORE_FORM_VERSION) {
+    if (store_source_form(source) != STORE_FORM_VERSION ||
+        node->version->verify != NULL) {
         return NULL;
     }
     idx = most_of(source, view);

@@ -13,9 +13,10 @@
 struct ptc_view;
 
 /* The blob with exactly the bytes of @node, a FS_FILE that @view is of; NULL:
- * none (also of a mounted directory, whose files may change).  Compares the
+ * none (also of a mounted directory, whose files may change, and of a version
+ * that is verified).  Compares the
  * header and what lies in other blobs; the cost is at most that of reading
- * 1/32 of the file, twice. */
+ * 1/32 of the file, but no more than 64 MiB, twice. */
 const struct store_blob *fs_whole_blob(const struct fs_node *node,
                                        const struct ptc_view *view);
 

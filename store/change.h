@@ -21,7 +21,8 @@ void store_change_free(struct store_change *change); /* aborts, unlocks */
 BASE_AUTO_DEFINE(store_change);
 
 /* @reserve_bytes: what it will write, checked against budget and free space
- * now.  Errors: BASE_LIMIT (lock, budget: with the numbers), BASE_NO_SPACE */
+ * now.  Errors: BASE_EXISTS (lock), BASE_LIMIT (budget: with the numbers),
+ * BASE_NO_SPACE */
 enum base_code store_change_begin(struct store_root *root,
                                   const char *job,
                                   uint64_t reserve_bytes,
@@ -114,5 +115,9 @@ enum base_code store_source_open_version(const struct store_root *root,
                                          struct store_version **version,
                                          struct store_source **ret,
                                          struct base_err *err) BASE_MUST_CHECK;
+
+/* The version that @source was opened from; NULL: from a directory. */
+const struct store_version *
+store_source_version(const struct store_source *source);
 
 #endif

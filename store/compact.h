@@ -39,7 +39,7 @@ enum base_code store_compact_worth(const struct store_root *root,
  * (BASE_MISMATCH: blob and tensor are named), so that damage does not get new
  * digests; it does nothing where a version is compact.  Blobs of objects stay.
  * @number 0: the current version.
- * Errors: also BASE_LIMIT (lock, budget), BASE_NO_SPACE */
+ * Errors: also BASE_EXISTS (lock), BASE_LIMIT (budget), BASE_NO_SPACE */
 enum base_code store_compact(struct store_root *root,
                              const char *job,
                              uint64_t number,

@@ -281,11 +281,11 @@ lock_fail(const struct store_root *root, int fd, struct base_err *err)
 
     digits = (struct base_str){text, got > 1 ? (size_t)got - 1 : 0};
     if (!base_parse_u64(digits, &pid)) {
-        return base_fail(err, BASE_LIMIT,
+        return base_fail(err, BASE_EXISTS,
                          "%s: another program is changing the store",
                          root->path);
     }
-    return base_fail(err, BASE_LIMIT,
+    return base_fail(err, BASE_EXISTS,
                      "%s: process %" PRIu64 " is changing the store",
                      root->path, pid);
 }
@@ -332,7 +332,7 @@ store_root_lock(struct store_root *root, int64_t wait_ns, struct base_err *err)
     enum base_code code;
 
     if (root->lock_fd >= 0) {
-        return base_fail(err, BASE_LIMIT,
+        return base_fail(err, BASE_EXISTS,
                          "%s: this program is changing the store already",
                          root->path);
     }

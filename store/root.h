@@ -57,7 +57,7 @@ const char *store_root_id(const struct store_root *root); /* 32 hex digits */
 int store_root_fd(const struct store_root *root);
 
 /* Take the lock for a change, waiting at most @wait_ns; then remove what dead
- * changes left in staging/.  Errors: BASE_LIMIT (still held; names the pid). */
+ * changes left in staging/.  Errors: BASE_EXISTS (still held; names the pid). */
 enum base_code store_root_lock(struct store_root *root,
                                int64_t wait_ns,
                                struct base_err *err) BASE_MUST_CHECK;

@@ -139,3 +139,9 @@ enum base_code store_source_open_version(const struct store_root *root,
     *ret = base_steal(&source);
     return BASE_OK;
 }
+
+const struct store_version *
+store_source_version(const struct store_source *source)
+{
+    return source->version;
+}

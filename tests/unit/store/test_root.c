@@ -121,7 +121,7 @@ static void test_the_lock_is_one_programs(void **state)
     assert_int_equal(read(from_child[0], &byte, 1), 1);
     (void)snprintf(pid_text, sizeof(pid_text), "process %ld ", (long)pid);
     assert_int_equal(store_root_lock(store->root, SECOND_NS / 50, &err),
-                     BASE_LIMIT);
+                     BASE_EXISTS);
     assert_non_null(strstr(err.text, pid_text));
     assert_int_equal(write(to_child[1], "x", 1), 1);
     assert_ok(store_root_lock(store->root, 10 * SECOND_NS, &err), &err);
@@ -141,8 +141,8 @@ static void test_the_lock_is_one_roots_and_is_given_up(void **state)
 
     assert_ok(store_root_open(store->path, &other, &err), &err);
     assert_ok(store_root_lock(store->root, 0, &err), &err);
-    assert_int_equal(store_root_lock(store->root, 0, &err), BASE_LIMIT);
-    assert_int_equal(store_root_lock(other, 0, &err), BASE_LIMIT);
+    assert_int_equal(store_root_lock(store->root, 0, &err), BASE_EXISTS);
+    assert_int_equal(store_root_lock(other, 0, &err), BASE_EXISTS);
     store_root_unlock(store->root);
     assert_ok(store_root_lock(other, 0, &err), &err);
     store_root_free(base_steal(&other));
