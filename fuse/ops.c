@@ -178,7 +178,7 @@ static enum base_code lookup(struct fs *fs,
     ret->ino = ret_node->ino;
     ret->generation = 1;
     ret->attr_timeout = fs_attr_s(ret_node);
-    ret->entry_timeout = fs_entry_s(ret_node);
+    ret->entry_timeout = fs_entry_of_s(fs, ret_node);
     return BASE_OK;
 }
 
@@ -240,7 +240,8 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
     rc = lookup(fs, &dir, base_str_of(name), &node, &entry, &err);
     if (rc == BASE_OK) {
         reply_found(req, fs, &node, &entry);
-        if (dir.version == NULL && node.version != NULL) {
+        if (dir.version == NULL && node.version != NULL &&
+            entry.entry_timeout <= 0) {
             fs_watch_wake(fs->watch); /* perhaps it was just opened */
         }
     } else if (fs_node_is_as(&dir)) {

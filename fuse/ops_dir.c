@@ -97,7 +97,7 @@ static struct fuse_entry_param plus_of(const struct fs *fs,
         entry.ino = node->ino;
         entry.generation = 1;
         entry.attr_timeout = fs_attr_s(node);
-        entry.entry_timeout = fs_entry_s(node);
+        entry.entry_timeout = fs_entry_of_s(fs, node);
     }
     return entry;
 }

@@ -14,9 +14,9 @@
 /* How long the kernel may remember a node's name, and its attributes. */
 static inline double fs_entry_s(const struct fs_node *node)
 {
-    /* A store's version is asked for at each use, which shows who uses it; what
-     * is below stays as long as it is open, and is forgotten before it is
-     * closed. */
+    /* A store's version that may be closed is asked for at each use, which shows
+     * who uses it; what is below stays as long as it is open, and is forgotten
+     * before it is closed. */
     const bool is_below_version = node->version != NULL &&
                                   node->slot != FS_SLOT_MOUNT &&
                                   node->slot != FS_SLOT_SAVED &&
@@ -27,6 +27,15 @@ static inline double fs_entry_s(const struct fs_node *node)
 
     return fs_node_is_kept(node) || is_below_version || is_fixed ? FS_FOREVER_S
                                                                  : 0;
+}
+
+/* The same, for an answer to the kernel. */
+static inline double fs_entry_of_s(const struct fs *fs,
+                                   const struct fs_node *node)
+{
+    return fs_versions_is_lasting(fs->versions, node->version)
+               ? FS_FOREVER_S
+               : fs_entry_s(node);
 }
 
 static inline double fs_attr_s(const struct fs_node *node)

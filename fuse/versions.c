@@ -119,6 +119,20 @@ struct fs_version *fs_versions_hold(struct fs_versions *versions,
     return version;
 }
 
+bool fs_versions_is_lasting(struct fs_versions *versions,
+                            const struct fs_version *version)
+{
+    bool is_lasting;
+
+    if (version == NULL || version->is_at_root) {
+        return false; /* without it; kept by its kind */
+    }
+    (void)pthread_mutex_lock(&versions->lock);
+    is_lasting = version == versions->kept || version == versions->loaded;
+    (void)pthread_mutex_unlock(&versions->lock);
+    return is_lasting;
+}
+
 static void count(atomic_uint_fast64_t *kept, uint64_t *count, uint64_t n)
 {
     *count += n;

@@ -13,7 +13,8 @@
  *   - the newest version that was opened, until a newer one is published,
  *   - what the current generation started from.
  *
- * The kernel is told to ask again for a store's version at each use, but it
+ * The kernel is told to ask again for a store's version at each use (but for
+ * those that the mount itself keeps), but it
  * forgets none by itself: fuse/watch.c makes it, where a version is no longer
  * current, or its manifest was replaced, and nobody uses it.
  *
@@ -68,6 +69,11 @@ void fs_versions_hold_more(struct fs_versions *versions,
 void fs_versions_let_go(struct fs_versions *versions,
                         struct fs_version *version,
                         uint64_t n);
+
+/* Does the mount itself keep @version open?  Then the kernel need not ask for it
+ * by name; it is made to forget the name with all others, when this is over. */
+bool fs_versions_is_lasting(struct fs_versions *versions,
+                            const struct fs_version *version);
 
 /* The kernel knows @n more nodes of @version, or no longer: holds that the next
  * server has, too. */
