@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Every option that a verb's --help knows stands in the man page, and every
-# verb of the man page is one that `retile --help` lists.
+# Every verb that `retile --help` lists has a line in the man page, with every
+# option that its --help knows; every option of a mount stands in retile-fuse's
+# man page and in docs/mount.md, and these have no others.
 set -euo pipefail
 
 page=$RETILE_SOURCE/docs/man/retile.1.scd
 n_bad=0
-for verb in inspect plan convert mount verify fault; do
+for verb in $("$RETILE_BIN/retile" --help | awk '/^  [a-z]+  / { print $1 }'); do
+    [[ $verb == help || $verb == completion ]] && continue
     line=$(grep -E "^\*retile\* \*$verb\*" "$page" || true)
     if [[ -z $line ]]; then
         echo "retile.1: no line for the verb $verb"
@@ -21,4 +23,24 @@ for verb in inspect plan convert mount verify fault; do
         fi
     done
 done
+
+# -o help's names, without those that mount(8) has.
+if [[ -x $RETILE_BIN/retile-fuse ]]; then
+    known=$("$RETILE_BIN/retile-fuse" -o help |
+        sed -nE 's/^  ([a-z_]+).*/\1/p' | sed '/^noexec$/d' | sort)
+    fuse_page=$(sed -n '/^# MOUNT OPTIONS/,/^# FILES/p' \
+        "$RETILE_SOURCE/docs/man/retile-fuse.1.scd" |
+        sed -E '/^\*[a-z]/!d; /noexec/d; s/, /\n/g' |
+        sed -nE 's/^\*([a-z_]+).*/\1/p' | sort)
+    document=$(sed -n '/^## Options/,$p' "$RETILE_SOURCE/docs/mount.md" |
+        sed -nE 's/^\| `([a-z_]+).*/\1/p' | sed '/^noexec$/d' | sort)
+    if ! diff <(echo "$known") <(echo "$fuse_page"); then
+        echo "retile-fuse.1: its options are not those of -o help (<)"
+        n_bad=$((n_bad + 1))
+    fi
+    if ! diff <(echo "$known") <(echo "$document"); then
+        echo "docs/mount.md: its options are not those of -o help (<)"
+        n_bad=$((n_bad + 1))
+    fi
+fi
 ((n_bad == 0))
