@@ -250,7 +250,11 @@ static enum base_code tree_remove(struct removal *removal,
     if (depth == REMOVE_MAX_DEPTH) {
         return move_up(removal, dir_fd, path, err);
     }
-    BASE_TRY(open_to_remove(dir_fd, path, &dir, err));
+    code = open_to_remove(dir_fd, path, &dir, err);
+    if (code == BASE_NOT_FOUND) { /* by somebody else, just now */
+        return BASE_OK;
+    }
+    BASE_TRY(code);
     if (depth == 0) {
         removal->top_fd = dirfd(dir);
     }

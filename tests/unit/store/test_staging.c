@@ -171,7 +171,8 @@ static void test_opening_and_clearing_do_not_meet(void **state)
             _exit(1);
         }
         while (getppid() != 1) { /* until it is killed */
-            if (store_root_lock(root, 1000000000, NULL) != BASE_OK) {
+            if (store_root_lock(root, 1000000000, &err) != BASE_OK) {
+                print_error("%s\n", err.text);
                 _exit(1);
             }
             store_root_unlock(root);
