@@ -1,4 +1,4 @@
-/* What root.c, version.c, sweep.c and check.c share. */
+/* What root*.c, version.c, sweep.c and check.c share. */
 #ifndef STORE_ROOT_PRIV_H
 #define STORE_ROOT_PRIV_H
 
