@@ -298,19 +298,27 @@ static enum base_code check_new(const struct fs_versions *versions,
 {
     const struct fs_options *options = versions->options;
     BASE_AUTO_MEM uint64_t *numbers = NULL;
+    struct base_err found;
     enum base_code rc;
     size_t n = 0;
 
     if (!is_start || options->is_new || options->layout != NULL) {
         return BASE_OK;
     }
-    rc = store_root_versions(versions->root, options->job, &numbers, &n, err);
-    if (rc == BASE_OK) {
-        rc = base_fail(err, BASE_NOT_FOUND, "%s: job '%s' has no version yet",
-                       options->source, options->job);
+    rc =
+        store_root_versions(versions->root, options->job, &numbers, &n, &found);
+    if (rc != BASE_OK && rc != BASE_NOT_FOUND) {
+        *err = found;
+        return rc;
     }
-    return base_wrap(err, rc,
-                     "a new job is begun with --layout SPEC, or with -o new");
+    if (rc == BASE_OK) {
+        (void)base_fail(&found, BASE_NOT_FOUND,
+                        "%s: job '%s' has no version yet", options->source,
+                        options->job);
+    }
+    return base_fail(err, BASE_NOT_FOUND,
+                     "%s (a new job is begun with --layout or -o new)",
+                     found.text);
 }
 
 enum base_code versions_open_store(struct fs_versions *versions,

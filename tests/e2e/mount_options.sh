@@ -23,7 +23,7 @@ echo 'mesh: {tp: 2}' >"$work/bad.yaml"
 exits "a bad layout" 1 'bad.yaml' \
     "$fuse" "$src" "$mnt" -o layout=a:"$work/bad.yaml"
 for value in replicas=maybe commit_wait=soon commit_wait=-1 save_expire=1h \
-    digest=yes compact=1 uid=root gid=4294967295; do
+    digest=yes compact=1 verify=write uid=root gid=4294967295; do
     exits "$value" 2 'bad value' "$fuse" "$src" "$mnt" -o "$value"
 done
 exits "--layout of a directory" 2 'store' \

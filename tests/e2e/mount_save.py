@@ -811,6 +811,21 @@ def budget(lab, options):
               tmp.with_suffix(""))
     junk.unlink()
     eventually("there is room again", lambda: can_write(tmp / "try"))
+    with open(junk, "wb", buffering=0) as held:
+        def go_on():
+            for _ in range(200):
+                held.write(bytes(100_000))
+        if options:
+            fails("a write through us that passes it", errno.ENOSPC, go_on)
+        else:  # the kernel writes past us: all that is new is refused
+            go_on()
+            time.sleep(0.3)
+            fails("a new file", errno.ENOSPC, (tmp / "new").write_bytes, b"x")
+            fails("the file again", errno.ENOSPC, open, junk, "ab")
+            fails("a commit", errno.ENOSPC, os.rename, tmp,
+                  tmp.with_suffix(""))
+    junk.unlink()
+    eventually("there is room again", lambda: can_write(tmp / "try"))
     (tmp / "try").unlink()
     saves.check_version(saves.commit(tmp), state, plain)
     mount.unmount()

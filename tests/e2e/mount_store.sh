@@ -43,8 +43,14 @@ exits "a store and a directory" 2 "usage" "$fuse" "${job[@]}" "$src" "$mnt"
 exits "a store knows its tables" 2 "store knows" \
     "$fuse" "${job[@]}" --from hf "$mnt"
 
+exits "a job that the store does not know" 3 "no job .*-o new" \
+    "$fuse" "${job[@]}" "$mnt"
+exits "new jobs are a store's" 2 "no jobs" "$fuse" "$src" "$mnt" -o new
+exits "a directory has no digests" 2 "no digests" \
+    "$fuse" "$src" "$mnt" -o verify=read
+
 # A job without a version: its first one may be saved, or come otherwise.
-start_store
+start_store -o new
 is "a job without versions has a generation" "1" "$(readlink "$mnt/gen/current")"
 is "that loads nothing" "save" "$(echo $(ls "$mnt/gen/1"))"
 is "nor is there a version" "" "$(ls "$mnt/versions")"
