@@ -1,17 +1,14 @@
 #include "fuse/options.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/xattr.h>
+#include <unistd.h>
 
 #include "base/num.h"
 #include "base/parallel.h"
 #include "fuse/fuse_compat.h"
-#include "ptc/preset.h"
-#include "store/source.h"
+#include "fuse/options_impl.h"
 
 enum {
     MAX_THREADS_DEFAULT = 8,
@@ -170,24 +167,6 @@ static enum base_code add_views(struct fs_options *options,
     return BASE_OK;
 }
 
-/* The absolute form of a path that need not exist. */
-static char *absolute(const char *path)
-{
-    BASE_AUTO_MEM char *here = NULL;
-    char *joined;
-
-    if (path[0] == '/') {
-        return strdup(path);
-    }
-    here = getcwd(NULL, 0);
-    if (here == NULL ||
-        (joined = calloc(1, strlen(here) + strlen(path) + 2)) == NULL) {
-        return NULL;
-    }
-    (void)stpcpy(stpcpy(stpcpy(joined, here), "/"), path);
-    return joined;
-}
-
 static enum base_code add_log(struct fs_options *options,
                               const char *name,
                               const char *value,
@@ -195,7 +174,7 @@ static enum base_code add_log(struct fs_options *options,
 {
     (void)name;
     free(options->log);
-    options->log = absolute(value);
+    options->log = options_absolute(value);
     if (options->log == NULL) {
         return base_fail_errno(err, errno, "-o log");
     }
@@ -218,7 +197,7 @@ static enum base_code add_layout(struct fs_options *options,
         return base_fail(err, BASE_LIMIT, "more than %d layouts", MAX_LAYOUTS);
     }
     layout.name = strndup(value, (size_t)(colon - value));
-    layout.file = absolute(colon + 1);
+    layout.file = options_absolute(colon + 1);
     if (layout.name == NULL || layout.file == NULL ||
         !base_vec_push(&options->layouts, layout)) {
         free(layout.name);
@@ -339,57 +318,6 @@ static enum base_code add_compact(struct fs_options *options,
                                   struct base_err *err)
 {
     return parse_switch(name, value, &options->is_compacting, err);
-}
-
-enum base_code fs_options_layout(struct fs_options *options,
-                                 const char *spec,
-                                 struct base_err *err)
-{
-    const bool is_file = access(spec, F_OK) == 0;
-    BASE_AUTO(ptc_spec) parsed = NULL;
-    bool is_hf;
-
-    /* A short form may want a config.json, which comes with the save. */
-    if (is_file || !ptc_preset_is_short_form(base_str_of(spec))) {
-        BASE_TRY(store_spec_open(spec, NULL, NULL, &parsed, &is_hf, err));
-    }
-    /* The file that is meant now is meant wherever we go later. */
-    options->layout_file = is_file ? absolute(spec) : strdup(spec);
-    if (options->layout_file == NULL) {
-        return base_fail_errno(err, errno, "--layout %s", spec);
-    }
-    options->layout = options->layout_file;
-    return BASE_OK;
-}
-
-/* An absolute name for a file; for what is none (a short form) a copy. */
-static enum base_code
-resolve(const char *option, const char *value, char **ret, struct base_err *err)
-{
-    const bool is_file = strcmp(value, "hf") != 0 &&
-                         !ptc_preset_is_short_form(base_str_of(value));
-
-    *ret = is_file ? absolute(value) : strdup(value);
-    if (*ret == NULL) {
-        return base_fail_errno(err, errno, "--%s %s", option, value);
-    }
-    return BASE_OK;
-}
-
-enum base_code fs_options_from(struct fs_options *options,
-                               const char *from,
-                               const char *table,
-                               struct base_err *err)
-{
-    if (from != NULL) {
-        BASE_TRY(resolve("from", from, &options->from_file, err));
-    }
-    if (table != NULL) {
-        BASE_TRY(resolve("table", table, &options->table_file, err));
-    }
-    options->from = options->from_file;
-    options->table = options->table_file;
-    return BASE_OK;
 }
 
 static enum base_code add_hang(struct fs_options *options,
@@ -579,66 +507,4 @@ enum base_code fs_options_add(struct fs_options *options,
             return BASE_OK;
         }
     }
-}
-
-/* Is @path @dir or below it?  Both absolute, without links. */
-static bool is_within(const char *path, const char *dir)
-{
-    size_t n = strlen(dir);
-
-    if (strcmp(dir, "/") == 0) {
-        return true;
-    }
-    return strncmp(path, dir, n) == 0 && (path[n] == '/' || path[n] == '\0');
-}
-
-static enum base_code check_mountpoint(const char *path, struct base_err *err)
-{
-    struct stat found;
-
-    if (stat(path, &found) != 0) {
-        if (errno == ENOTCONN) {
-            return base_fail(err, BASE_BAD_ARG,
-                             "%s: a mount whose server died is there; remove "
-                             "it with: fusermount3 -u %s",
-                             path, path);
-        }
-        return base_fail_errno(err, errno, "mountpoint %s", path);
-    }
-    if (!S_ISDIR(found.st_mode)) {
-        return base_fail(err, BASE_BAD_ARG, "mountpoint %s is no directory",
-                         path);
-    }
-    /* Copies may carry the attribute, but not the number of our root. */
-    if (found.st_ino == 1 && getxattr(path, "user.retile.table", NULL, 0) > 0) {
-        return base_fail(err, BASE_BAD_ARG,
-                         "%s: a checkpoint is mounted there already; remove it "
-                         "with: fusermount3 -u %s",
-                         path, path);
-    }
-    return BASE_OK;
-}
-
-enum base_code fs_options_paths(struct fs_options *options,
-                                const char *source,
-                                const char *mountpoint,
-                                struct base_err *err)
-{
-    BASE_TRY(check_mountpoint(mountpoint, err));
-    options->mountpoint = realpath(mountpoint, NULL);
-    if (options->mountpoint == NULL) {
-        return base_fail_errno(err, errno, "mountpoint %s", mountpoint);
-    }
-    options->source = realpath(source, NULL);
-    if (options->source == NULL) {
-        return base_fail_errno(err, errno, "%s", source);
-    }
-    if (is_within(options->mountpoint, options->source) ||
-        is_within(options->source, options->mountpoint)) {
-        return base_fail(err, BASE_BAD_ARG,
-                         "%s and the mountpoint %s lie in each other; a mount "
-                         "there would wait for itself",
-                         options->source, options->mountpoint);
-    }
-    return BASE_OK;
 }

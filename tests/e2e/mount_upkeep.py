@@ -231,9 +231,41 @@ def ends_while_committing(lab):
     subprocess.run(["fusermount3", "-u", str(lab.mnt)], capture_output=True)
 
 
+def few_threads(lab):
+    """Two threads serve eight writers that a commit waits for."""
+    mount = lab.mount("-o", "threads=2,mask=passthrough", layout=lab.spec)
+    saves = Saves(lab, mount)
+    state, plain, tmp = saves.new()
+    by_cp(plain, tmp)
+    files = [open(tmp / f"late{i}", "wb", buffering=0) for i in range(8)]
+
+    refused = []
+
+    def write(file):
+        try:
+            for _ in range(1000):
+                file.write(bytes(100_000))
+        except OSError as e:  # what comes after the rename is not taken
+            refused.append(e.errno)
+        time.sleep(0.2)
+        file.close()
+    threads = [threading.Thread(target=write, args=(f,)) for f in files]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.2)
+    begin = time.monotonic()
+    number = saves.commit(tmp)
+    check(time.monotonic() - begin < 5, time.monotonic() - begin)
+    for thread in threads:
+        thread.join()
+    check(refused == 8 * [errno.EBUSY], refused)
+    saves.check_version(number, state, plain)
+    mount.unmount()
+
+
 PARTS = [memory_returns, open_handles_read_on, damage_is_told,
          undigested_is_told, unknown_job, mv_is_told_once, while_locked,
-         ends_while_committing]
+         ends_while_committing, few_threads]
 
 
 def main():
