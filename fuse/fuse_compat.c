@@ -262,20 +262,19 @@ static void work_begin(struct fs_channel *channel)
     }
 }
 
-int64_t fs_channel_oldest_ns(struct fs_channel *channel)
+uint64_t fs_channel_oldest(const struct fs_channel *channel)
 {
-    const int64_t now = now_ns();
     int64_t oldest = 0;
     unsigned i;
 
     for (i = 0; i < MAX_AT_WORK; i++) {
         const int64_t begun = channel->begun_ns[i];
 
-        if (begun != 0 && now - begun >= oldest) {
-            oldest = now - begun + 1; /* never 0 */
+        if (begun != 0 && (oldest == 0 || begun < oldest)) {
+            oldest = begun;
         }
     }
-    return oldest;
+    return (uint64_t)oldest;
 }
 
 /* Have all pages of a buffer that this thread reads into for the first time: if

@@ -70,9 +70,10 @@ enum base_code fs_channel_resume(struct fs_channel *channel,
 /* In the ready function: has the kernel had its answer from an earlier one? */
 bool fs_channel_is_resuming(const struct fs_channel *channel);
 
-/* For how long this process has been at the request that it has not answered for
- * the longest time; 0: it is at none.  Any thread. */
-int64_t fs_channel_oldest_ns(struct fs_channel *channel);
+/* The request that this process has not answered for the longest time, by when
+ * it was read: a number that stays while it is at that one; 0: it is at none.
+ * Any thread. */
+uint64_t fs_channel_oldest(const struct fs_channel *channel);
 
 /* Valid once INIT was read, that is in the session's init and later. */
 bool fs_channel_has_mmap(const struct fs_channel *channel);

@@ -62,6 +62,8 @@ struct fs_handover {
     struct fs_once_slot onces[FS_HANDOVER_ONCES];
     struct fs_kept_version versions[FS_HANDOVER_VERSIONS];
     struct fs_open_node nodes[FS_HANDOVER_NODES];
+    /* There was no slot for a node: it has handles that are not counted. */
+    atomic_bool was_full;
     /* One is written while the other is the valid one. */
     struct fs_generations generations[2];
     atomic_uint generations_at; /* 1 + index of the valid one; 0: none */

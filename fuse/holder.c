@@ -35,8 +35,8 @@ enum {
     END_WAIT_S = 40, /* for a server that was told to end */
     RESTARTS_OVER_S = 60,
     MAX_KEPT = 256,
-    SLOW_FACTOR = 10, /* how much longer a request may take than a ping: its
-                         disk may be slow */
+    SLOW_FACTOR = 10, /* how much longer a request, or to come up, may take
+                         than a ping: the disk may be slow */
 };
 
 enum phase {
@@ -73,7 +73,8 @@ struct holder {
     /* Since that ping, or since it was told to end. */
     int64_t silent_ns;
     int64_t pinged_ns; /* since the last ping */
-    int64_t oldest_ns; /* the request that it is at for longest; 0: at none */
+    uint64_t oldest;   /* the request that it is at for longest; 0: at none */
+    int64_t oldest_ns; /* since it was heard of */
     /* The prober, a child that asks the mount something, and since when; 0:
      * none. */
     pid_t prober;
@@ -248,7 +249,7 @@ fork_server(struct fs_holding *ret, bool *ret_is_server, struct base_err *err)
     holder.phase = PHASE_STARTING;
     holder.is_asked = false;
     holder.silent_ns = 0;
-    holder.oldest_ns = 0;
+    holder.oldest = 0;
     holder.probing_ns = 0;
     holder.has_killed = false;
     holder.server = fork();
@@ -298,10 +299,9 @@ static enum base_code on_opened(struct base_err *err)
     BASE_TRY(mount_it(err));
     kept_drop_old();
     holder.phase = PHASE_MOUNTED;
-    if (!fs_line_send(holder.line, FS_LINE_DEVICE, 0,
-                      fuse_session_fd(holder.fuse))) {
-        return base_fail(err, BASE_IO, "the server does not listen");
-    }
+    /* If it does not listen, its end is to come. */
+    (void)fs_line_send(holder.line, FS_LINE_DEVICE, 0,
+                       fuse_session_fd(holder.fuse));
     return BASE_OK;
 }
 
@@ -315,6 +315,15 @@ static void on_serving(void)
     }
 }
 
+/* The time that it has been at a request is counted here, too. */
+static void note_oldest(uint64_t begun)
+{
+    if (holder.oldest != begun) {
+        holder.oldest = begun;
+        holder.oldest_ns = 0;
+    }
+}
+
 /* An error is what the mount cannot go on with. */
 static enum base_code read_line(struct base_err *err)
 {
@@ -322,8 +331,7 @@ static enum base_code read_line(struct base_err *err)
     struct base_err failed;
     int fd = -1;
 
-    while (holder.server != 0 &&
-           fs_line_receive(holder.line, &message, &fd, &failed) == BASE_OK) {
+    while (fs_line_receive(holder.line, &message, &fd, &failed) == BASE_OK) {
         switch ((enum fs_line_kind)message.kind) {
         case FS_LINE_OPENED:
             BASE_TRY(on_opened(err));
@@ -334,7 +342,7 @@ static enum base_code read_line(struct base_err *err)
         case FS_LINE_PONG:
             holder.is_asked = false;
             holder.silent_ns = holder.is_ending ? holder.silent_ns : 0;
-            holder.oldest_ns = (int64_t)message.id;
+            note_oldest(message.id);
             break;
         case FS_LINE_KEEP:
             kept_add(message.id, fd);
@@ -381,7 +389,11 @@ static void watch_server(int64_t step_ns)
         return; /* its end is to come */
     }
 
-    holder.silent_ns += holder.is_asked || holder.is_ending ? step_ns : 0;
+    holder.silent_ns +=
+        holder.is_asked || holder.is_ending || holder.phase != PHASE_UP
+            ? step_ns
+            : 0;
+    holder.oldest_ns += step_ns;
     holder.pinged_ns += step_ns;
     holder.probing_ns += step_ns;
     holder.rested_ns += step_ns;
@@ -392,15 +404,22 @@ static void watch_server(int64_t step_ns)
         }
         return;
     }
-    if (hang_ns == 0 || holder.phase != PHASE_UP) {
+    if (hang_ns == 0) {
+        return;
+    }
+    if (holder.phase != PHASE_UP) {
+        /* The first one has nobody waiting but who started it. */
+        if (holder.was_up && holder.silent_ns > SLOW_FACTOR * hang_ns) {
+            kill_server("it does not come up");
+        }
         return;
     }
     if (holder.silent_ns > hang_ns) {
         kill_server("it hangs");
         return;
     }
-    if (holder.oldest_ns > SLOW_FACTOR * hang_ns ||
-        (holder.prober != 0 && holder.oldest_ns == 0 &&
+    if ((holder.oldest != 0 && holder.oldest_ns > SLOW_FACTOR * hang_ns) ||
+        (holder.prober != 0 && holder.oldest == 0 &&
          holder.probing_ns > hang_ns)) {
         kill_server("a request is not answered");
         return;
@@ -574,11 +593,13 @@ static enum base_code serve_one(int *ret_status, struct base_err *err)
         BASE_TRY(read_line(err));
         reap(&has_ended, ret_status);
         if (has_ended) {
-            /* What it said last counts, a lock that it gave above all. */
-            BASE_TRY(read_line(err));
+            enum base_code rc;
+
             holder.server = 0;
+            /* What it said last counts, a lock that it gave above all. */
+            rc = read_line(err);
             (void)close(holder.line);
-            return BASE_OK;
+            return rc;
         }
         count_time();
         wait_for_events(TICK_MS);

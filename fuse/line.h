@@ -6,8 +6,9 @@
  *             device          <--  DEVICE
  *   SERVING   INIT is answered --> the mount is ready
  *             every second    <--  PING
- *   PONG      age of the oldest
- *             request, in ns  -->
+ *   PONG      the request that
+ *             it is at for
+ *             longest         -->
  *   KEEP      a lock          -->  holds it, too: it outlives the server
  *   DROP                      -->
  *

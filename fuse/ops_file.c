@@ -14,7 +14,8 @@ enum { SNAPSHOT_MAX_BYTES = 16 << 20 };
 
 /* A handle needs memory only where its text is made at open (.retile/): fi->fh
  * is then the id of a snapshot.  Other handles are nothing but their node, so
- * they work with a server that did not open them, too. */
+ * they work with a server that did not open them, too; fi->fh says which one
+ * did. */
 static bool has_snapshot(const struct fs_node *node)
 {
     return node->kind == FS_STATUS || node->kind == FS_EVENTS;
@@ -26,20 +27,15 @@ static enum base_code take_snapshot(struct fs *fs,
                                     struct fs_snapshot **ret,
                                     struct base_err *err)
 {
-    struct fs_snapshot *snapshot =
-        fs_snapshot_add(&fs->snapshots, id, SNAPSHOT_MAX_BYTES);
-    enum base_code rc;
+    BASE_AUTO_BUF text;
 
-    if (snapshot == NULL) {
+    base_buf_init(&text, SNAPSHOT_MAX_BYTES);
+    BASE_TRY(kind == FS_STATUS ? fs_status_format(fs, &text, err)
+                               : fs_events_format(fs->events, &text, err));
+    *ret = fs_snapshot_add(&fs->snapshots, id, &text);
+    if (*ret == NULL) {
         return base_fail(err, BASE_NO_MEM, "cannot describe the mount");
     }
-    rc = kind == FS_STATUS ? fs_status_format(fs, &snapshot->text, err)
-                           : fs_events_format(fs->events, &snapshot->text, err);
-    if (rc != BASE_OK) {
-        fs_snapshot_remove(&fs->snapshots, snapshot);
-        return rc;
-    }
-    *ret = snapshot;
     return BASE_OK;
 }
 
@@ -113,11 +109,20 @@ static enum base_code open_node(struct fs *fs,
         BASE_TRY(take_snapshot(fs, node->kind, 0, &snapshot, err));
         break;
     }
-    fi->fh = snapshot != NULL ? snapshot->id : 0;
+    fi->fh = snapshot != NULL ? snapshot->id : fs->handover->incarnation;
     set_class(fs, node, fi);
     fs->stats.n_open++;
     fs->stats.n_opens++;
     return BASE_OK;
+}
+
+/* Does this server hold the view of @node for the handle?  One of an earlier
+ * server has it in use only while it reads. */
+static bool holds_view(const struct fs *fs,
+                       const struct fs_node *node,
+                       const struct fuse_file_info *fi)
+{
+    return node->kind == FS_FILE && fi->fh == fs->handover->incarnation;
 }
 
 /* What outlives the server is counted once for each request. */
@@ -155,7 +160,7 @@ static void close_node(struct fs *fs,
                        const struct fs_node *node,
                        const struct fuse_file_info *fi)
 {
-    if (node->kind == FS_FILE) {
+    if (holds_view(fs, node, fi)) {
         fs_views_release(fs->views, node);
     }
     if (has_snapshot(node)) {
@@ -240,22 +245,6 @@ static void serve_read(fuse_req_t req,
     fs->stats.n_bytes += answer.n_bytes;
 }
 
-/* A handle of an earlier server does not have its view in use. */
-static enum base_code
-use_view(struct fs *fs, const struct fs_node *node, struct base_err *err)
-{
-    return node->kind == FS_FILE && fs->handover->incarnation > 1
-               ? fs_views_use(fs->views, node, err)
-               : BASE_OK;
-}
-
-static void release_view(struct fs *fs, const struct fs_node *node)
-{
-    if (node->kind == FS_FILE && fs->handover->incarnation > 1) {
-        fs_views_release(fs->views, node);
-    }
-}
-
 /* The text of a handle.  One that an earlier server made is made anew, unless a
  * part of it was read already: ESTALE. */
 static int text_of(struct fs *fs,
@@ -298,10 +287,12 @@ void fs_op_read(fuse_req_t req,
     FS_AUTO_NODE node = {0};
     struct base_err err;
     enum base_code rc = fs_tree_node(fs->versions, ino, &node, &err);
+    bool uses_view = false;
     int errnum;
 
-    if (rc == BASE_OK) {
-        rc = use_view(fs, &node, &err);
+    if (rc == BASE_OK && node.kind == FS_FILE && !holds_view(fs, &node, fi)) {
+        rc = fs_views_use(fs->views, &node, &err);
+        uses_view = rc == BASE_OK;
     }
     if (rc != BASE_OK) {
         (void)fuse_reply_err(req, fs_errno(rc));
@@ -313,7 +304,9 @@ void fs_op_read(fuse_req_t req,
         return;
     }
     serve_read(req, &node, text, (uint64_t)offset, size);
-    release_view(fs, &node);
+    if (uses_view) {
+        fs_views_release(fs->views, &node);
+    }
 }
 
 void fs_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)

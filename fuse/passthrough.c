@@ -131,15 +131,19 @@ static void drop(struct fs_backings *backings, struct fs_open_node *node)
 
 static struct fs_open_node *find_or_add(struct fs *fs, uint64_t ino, int fd)
 {
+    struct fs_handover *handover = fs->backings->handover;
     struct fs_open_node *node = find(fs->backings, ino);
     uint32_t id;
 
     if (node != NULL) {
         return node;
     }
-    id = fd >= 0 ? fs_backing_open(fs, fd) : 0;
+    /* A node with handles that are not counted may be among those to come: its
+     * id would be closed too early, and the kernel refuses another one. */
+    id = fd >= 0 && !handover->was_full ? fs_backing_open(fs, fd) : 0;
     node = add(fs->backings, ino, id);
     if (node == NULL) {
+        handover->was_full = true;
         fs_backing_close(fs, id);
     }
     return node;
@@ -173,8 +177,11 @@ void fs_backing_release(struct fs *fs, uint64_t ino)
             node->n_handles--;
         }
         if (node->n_handles == 0) {
-            fs_backing_close(fs, (uint32_t)node->backing_id);
+            const uint32_t id = (uint32_t)node->backing_id;
+
+            /* First: a next server must not find an id that is closed. */
             drop(backings, node);
+            fs_backing_close(fs, id);
         }
     }
     (void)pthread_mutex_unlock(&backings->lock);

@@ -8,7 +8,8 @@
  * A node has at most one id at a time (the kernel insists on one backing inode
  * per inode); who opens a node keeps the id until no handle of it is left:
  * fs_backing_use counts them, and where a dead server left handles, goes on
- * with its counts and ids.  Any thread. */
+ * with its counts and ids.  Of more than FS_HANDOVER_NODES open nodes at a time
+ * the rest have none, nor have those that are opened later.  Any thread. */
 #ifndef FUSE_PASSTHROUGH_H
 #define FUSE_PASSTHROUGH_H
 

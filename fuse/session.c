@@ -56,12 +56,18 @@ enum base_code fs_session_signals(struct base_err *err)
     struct sigaction on_wake = {.sa_handler = wake};
     struct sigaction on_pipe = {.sa_handler = SIG_IGN};
     sigset_t set;
+    sigset_t own;
     int rc;
 
     ending_signals(&set);
+    (void)sigemptyset(&own);
+    (void)sigaddset(&own, SIGUSR1);
     rc = pthread_sigmask(SIG_BLOCK, &set, NULL);
+    if (rc == 0) { /* who started us may have blocked it */
+        rc = pthread_sigmask(SIG_UNBLOCK, &own, NULL);
+    }
     if (rc != 0) {
-        return base_fail_errno(err, rc, "cannot block signals");
+        return base_fail_errno(err, rc, "cannot set the signal mask");
     }
     if (sigaction(SIGUSR1, &on_wake, NULL) != 0 ||
         sigaction(SIGPIPE, &on_pipe, NULL) != 0) {
@@ -94,7 +100,7 @@ static bool answer_holder(struct fs *fs)
         if (message.kind == FS_LINE_PING) {
             /* What is lost is asked again. */
             (void)fs_line_send(line, FS_LINE_PONG,
-                               (uint64_t)fs_channel_oldest_ns(fs->channel), -1);
+                               fs_channel_oldest(fs->channel), -1);
         }
     }
     return rc == BASE_NOT_FOUND;

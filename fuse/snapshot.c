@@ -26,23 +26,52 @@ void fs_snapshots_done(struct fs_snapshots *snapshots)
     (void)pthread_mutex_destroy(&snapshots->lock);
 }
 
-struct fs_snapshot *
-fs_snapshot_add(struct fs_snapshots *snapshots, uint64_t id, size_t max_bytes)
+/* Lock held. */
+static struct fs_snapshot *find(const struct fs_snapshots *snapshots,
+                                uint64_t id)
 {
-    struct fs_snapshot *snapshot = calloc(1, sizeof(*snapshot));
+    struct fs_snapshot *snapshot = snapshots->first;
 
-    if (snapshot == NULL) {
-        return NULL;
+    while (snapshot != NULL && snapshot->id != id) {
+        snapshot = snapshot->next;
     }
-    base_buf_init(&snapshot->text, max_bytes);
-    (void)pthread_mutex_lock(&snapshots->lock);
-    snapshot->id = id != 0 ? id : ++snapshots->last_id;
+    return snapshot;
+}
+
+/* Lock held. */
+static void insert(struct fs_snapshots *snapshots, struct fs_snapshot *snapshot)
+{
     snapshot->next = snapshots->first;
     if (snapshot->next != NULL) {
         snapshot->next->prev = snapshot;
     }
     snapshots->first = snapshot;
+}
+
+struct fs_snapshot *fs_snapshot_add(struct fs_snapshots *snapshots,
+                                    uint64_t id,
+                                    struct base_buf *text)
+{
+    struct fs_snapshot *snapshot = calloc(1, sizeof(*snapshot));
+    struct fs_snapshot *other;
+
+    if (snapshot == NULL) {
+        base_buf_done(text);
+        return NULL;
+    }
+    snapshot->text = *text;
+    *text = (struct base_buf){0};
+    (void)pthread_mutex_lock(&snapshots->lock);
+    snapshot->id = id != 0 ? id : ++snapshots->last_id;
+    other = find(snapshots, snapshot->id);
+    if (other == NULL) {
+        insert(snapshots, snapshot);
+    }
     (void)pthread_mutex_unlock(&snapshots->lock);
+    if (other != NULL) {
+        snapshot_free(snapshot);
+        return other;
+    }
     return snapshot;
 }
 
@@ -52,10 +81,7 @@ struct fs_snapshot *fs_snapshot_find(struct fs_snapshots *snapshots,
     struct fs_snapshot *snapshot;
 
     (void)pthread_mutex_lock(&snapshots->lock);
-    snapshot = snapshots->first;
-    while (snapshot != NULL && snapshot->id != id) {
-        snapshot = snapshot->next;
-    }
+    snapshot = find(snapshots, id);
     (void)pthread_mutex_unlock(&snapshots->lock);
     return snapshot;
 }

@@ -11,7 +11,7 @@
 
 struct fs_snapshot {
     uint64_t id;
-    struct base_buf text; /* immutable once the handle is open */
+    struct base_buf text; /* immutable */
     struct fs_snapshot *prev;
     struct fs_snapshot *next;
 };
@@ -28,10 +28,12 @@ void fs_snapshots_init(struct fs_snapshots *snapshots, unsigned incarnation);
 /* Frees those that are left.  A zeroed object is fine. */
 void fs_snapshots_done(struct fs_snapshots *snapshots);
 
-/* An empty text of at most @max_bytes; NULL: no memory.  @id: 0, a new one; or
- * that of an earlier server's, which this one replaces. */
-struct fs_snapshot *
-fs_snapshot_add(struct fs_snapshots *snapshots, uint64_t id, size_t max_bytes);
+/* Keep @text (taken, also without success); NULL: no memory.  @id: 0, a new one;
+ * or that of an earlier server's, which this one replaces, unless another thread
+ * has done so: then it is what that one kept. */
+struct fs_snapshot *fs_snapshot_add(struct fs_snapshots *snapshots,
+                                    uint64_t id,
+                                    struct base_buf *text);
 /* The one with that id, valid until it is removed; NULL: there is none, since it
  * was an earlier server's. */
 struct fs_snapshot *fs_snapshot_find(struct fs_snapshots *snapshots,

@@ -21,8 +21,9 @@ struct fs_file {
     _Atomic(const struct ptc_view *) view;
     uint32_t n_users; /* guarded by the cache's lock, as all below */
     bool is_building;
-    /* See fuse/whole.h; found when n_users begins to be more than 0. */
+    /* See fuse/whole.h; found at the first use. */
     const struct store_blob *whole;
+    bool is_whole_known;
     struct fs_file *older; /* among the unused ones that have a view */
     struct fs_file *newer;
 };

@@ -162,7 +162,8 @@ void fs_views_drop(struct fs_views *views, const struct fs_subtree *subtree)
     (void)pthread_mutex_unlock(&views->lock);
 }
 
-/* The file's first user: what is slow is done without the lock. */
+/* The file's first user: what is slow is done without the lock, and guarded by
+ * is_building. */
 static enum base_code
 begin(struct fs_views *views, const struct fs_node *node, struct base_err *err)
 {
@@ -178,8 +179,9 @@ begin(struct fs_views *views, const struct fs_node *node, struct base_err *err)
     if (file->view == NULL) {
         rc = build(node, &view, err);
     }
-    if (rc == BASE_OK) {
+    if (rc == BASE_OK && !file->is_whole_known) {
         file->whole = fs_whole_blob(node, view != NULL ? view : file->view);
+        file->is_whole_known = true; /* what is mounted never changes */
     }
     (void)pthread_mutex_lock(&views->lock);
     file->is_building = false;
@@ -223,8 +225,8 @@ void fs_views_release(struct fs_views *views, const struct fs_node *node)
     struct fs_file *file = file_of(node);
 
     (void)pthread_mutex_lock(&views->lock);
-    if (file->n_users > 0 && --file->n_users == 0) { /* else it was used
-                                            by an earlier server's handle */
+    assert(file->n_users > 0);
+    if (--file->n_users == 0) {
         unused_add(views, file);
         unused_trim(views);
     }

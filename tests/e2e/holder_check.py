@@ -10,12 +10,27 @@
         of the error that reading them anew gives
     holder_check.py waiting PID...
         those threads of the processes that wait for a FUSE server
+    holder_check.py next HOLDER PID
+        kill the server PID, and the next one before it can serve: the holder,
+        stopped meanwhile, has not read what that one said
+    holder_check.py stuck HOLDER PID
+        kill the server PID, and stop the next one before it has the device;
+        prints that one
+    holder_check.py closing FILE WANT N STATUS
+        have N handles of FILE; kill its server; read one and compare while the
+        others are closed
+    holder_check.py texts FILE N
+        have N handles of FILE; kill its server; read each by several threads
 """
+import concurrent.futures
 import errno
+import json
 import mmap
 import os
 import pathlib
+import signal
 import sys
+import threading
 import time
 
 
@@ -94,5 +109,74 @@ def waiting(*pids):
                 print(task, stack)
 
 
+def children(pid):
+    return pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def kill_and_await(holder, server):
+    """The child of the holder that follows the server."""
+    before = children(holder)
+    os.kill(int(server), signal.SIGKILL)
+    until = time.monotonic() + 10
+    while not (found := [c for c in children(holder) if c not in before]):
+        assert time.monotonic() < until, "there is no next server"
+    return found[0]
+
+
+def next_server(holder, server):
+    found = kill_and_await(holder, server)
+    os.kill(int(holder), signal.SIGSTOP)
+    time.sleep(0.2)  # it gets as far as it can
+    os.kill(int(found), signal.SIGKILL)
+    os.kill(int(holder), signal.SIGCONT)
+
+
+def has_device(pid):
+    fds = pathlib.Path(f"/proc/{pid}/fd").iterdir()
+    return any(os.readlink(fd) == "/dev/fuse" for fd in fds)
+
+
+def stuck(holder, server):
+    for _ in range(50):  # it may be faster than we
+        server = kill_and_await(holder, server)
+        os.kill(int(server), signal.SIGSTOP)
+        time.sleep(0.1)
+        if not has_device(server):
+            print(server)
+            return
+    raise AssertionError("each had the device at once")
+
+
+def kill_server(status):
+    os.kill(json.loads(pathlib.Path(status).read_text())["pid"], signal.SIGKILL)
+
+
+def closing(path, want, n, status):
+    want = pathlib.Path(want).read_bytes()
+    fds = [os.open(path, os.O_RDONLY) for _ in range(int(n))]
+    kill_server(status)
+    closer = threading.Thread(target=lambda: [os.close(fd) for fd in fds[1:]])
+    closer.start()
+    rounds = 0
+    while closer.is_alive() or rounds == 0:
+        got = b""
+        while more := os.pread(fds[0], 5000, len(got)):
+            got += more
+        assert got == want, "other bytes"
+        rounds += 1
+
+
+def texts(path, n):
+    fds = [os.open(path, os.O_RDONLY) for _ in range(int(n))]
+    kill_server(path)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for fd in fds:
+            got = set(pool.map(lambda _: os.pread(fd, 1 << 20, 0), range(4)))
+            assert len(got) == 1, got
+            json.loads(got.pop())
+
+
 if __name__ == "__main__":
-    {"loop": loop, "hold": hold, "waiting": waiting}[sys.argv[1]](*sys.argv[2:])
+    {"loop": loop, "hold": hold, "waiting": waiting, "next": next_server,
+     "stuck": stuck, "closing": closing, "texts": texts}[
+         sys.argv[1]](*sys.argv[2:])
