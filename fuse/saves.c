@@ -69,7 +69,7 @@ fs_saves_create(int dir_fd, struct fs_saves **ret, struct base_err *err)
     saves->next_sequence = 1;
     BASE_TRY(fs_ledger_open(dir_fd, &saves->ledger, err));
     BASE_TRY(saves_restore(saves, err));
-    BASE_TRY(saves_ahead_create(saves, err));
+    saves->has_leases = saves_has_leases(dir_fd);
     *ret = base_steal(&saves);
     return BASE_OK;
 }
@@ -100,7 +100,6 @@ void fs_saves_free(struct fs_saves *saves)
     if (saves == NULL) {
         return;
     }
-    saves_ahead_free(saves);
     free_nodes(saves);
     for (i = 0; i < saves->n_steps; i++) {
         saves_step_free(saves->steps[i]);

@@ -276,25 +276,6 @@ static int make_file(struct fs_saves *saves,
     return errno == EEXIST && (!is_new || is_again(turn)) ? 0 : errno;
 }
 
-/* ... with memory, if there is some.  *ret_fd -1: there is none. */
-static int make_file_ahead(struct fs_saves *saves,
-                           const struct saved_node *dir,
-                           const char *path,
-                           mode_t mode,
-                           int flags,
-                           int *ret_fd)
-{
-    if ((flags & O_ACCMODE) == O_RDONLY) {
-        return 0; /* it is trimmed when a writer closes it */
-    }
-    *ret_fd = saves_ahead_take(saves, dir->step, path);
-    if (*ret_fd < 0) {
-        return 0;
-    }
-    count_entry(saves, dir->step, 1);
-    return keep_mode(saves, path, mode);
-}
-
 static int make_node(struct fs_saves *saves,
                      struct fs_turn *turn,
                      uint64_t ino,
@@ -347,17 +328,12 @@ static int create(struct fs_saves *saves,
     struct saved_node *dir;
     struct saved_path path;
     BASE_AUTO_FD fd = -1;
-    bool is_ahead = false;
     int rc = change_name(saves, ino, name, &dir, &path);
 
     if (rc == 0) {
         rc = may_add(saves, dir);
     }
     if (rc == 0) {
-        rc = make_file_ahead(saves, dir, path.text, mode, flags, &fd);
-        is_ahead = fd >= 0;
-    }
-    if (rc == 0 && !is_ahead) {
         rc = make_file(saves, turn, dir, path.text, mode, (flags & O_EXCL) != 0,
                        &fd);
     }
@@ -370,7 +346,6 @@ static int create(struct fs_saves *saves,
     if (node->fd < 0) {
         node->fd = base_steal_fd(&fd);
     }
-    node->is_ahead = is_ahead;
     return saves_open_node(saves, turn, node, 1, flags, ret_backing);
 }
 

@@ -25,6 +25,26 @@ static void close_if(int fd)
 
 /* Handles.  Lock held. */
 
+/* Of a descriptor that cannot write: the kernel keeps it, and then only those
+ * who may write count as writers of the file (saves_is_mapped). */
+static uint32_t make_backing(const struct fs_saves *saves,
+                             const struct saved_node *node)
+{
+    struct saved_path path;
+    uint32_t id = 0;
+    int fd = -1;
+
+    if (saves->has_leases && saves_path(node, NULL, &path) == 0) {
+        fd =
+            openat(saves->dir_fd, path.text, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    }
+    if (fd >= 0) {
+        id = saves->backing.open(saves->backing.ctx, fd);
+        close_if(fd);
+    }
+    return id;
+}
+
 /* The id for the first handle, or what the others have. */
 static uint32_t backing_of(const struct fs_saves *saves,
                            const struct saved_node *node)
@@ -34,9 +54,7 @@ static uint32_t backing_of(const struct fs_saves *saves,
     if (counts->n_open > 0) {
         return counts->backing;
     }
-    return saves->backing.open != NULL
-               ? saves->backing.open(saves->backing.ctx, node->fd)
-               : 0;
+    return saves->backing.open != NULL ? make_backing(saves, node) : 0;
 }
 
 static void drop_backing(const struct fs_saves *saves, uint32_t id)
@@ -57,12 +75,10 @@ int saves_open_node(struct fs_saves *saves,
         .lookups = (int64_t)n_lookups,
         .open = 1,
         .write = may_write(flags),
-        .is_ahead = node->is_ahead,
     };
     bool is_first;
     int rc = saves_node_open(saves, node);
 
-    node->is_ahead = false;
     if (rc == 0) {
         is_first = saves_counts(saves, node)->n_open == 0;
         delta.backing = backing_of(saves, node);
@@ -96,10 +112,6 @@ static int give_back(struct fs_saves *saves,
 
     if (node->slot == FS_LEDGER_NONE) {
         return -1; /* it has no handle */
-    }
-    if (may_write(flags) && counts->n_write == 1 && counts->is_ahead != 0 &&
-        saves_node_open(saves, node) == 0) {
-        saves_trim(node->fd);
     }
     (void)saves_count(saves, node, turn, &delta); /* it has a slot */
     if (saves_counts(saves, node)->n_open == 0) {

@@ -31,8 +31,7 @@ struct saved_node {
     uint32_t slot;             /* in the ledger, or FS_LEDGER_NONE */
     uint32_t n_children;       /* nodes that have it as parent */
     uint32_t n_pins;
-    bool is_ahead; /* made with memory ahead; not yet in the ledger */
-    int fd;        /* -1: not open.  Of a file with handles or pins */
+    int fd; /* -1: not open.  Of a file with handles or pins */
     bool is_dir;
     bool is_gone; /* its file is gone/INO */
 };
@@ -81,7 +80,7 @@ struct fs_saves {
     struct fs_ledger *ledger;
     struct fs_saves_guard guard;
     struct fs_saves_backing backing;
-    struct saves_ahead *ahead;
+    bool has_leases; /* of the file system: who maps a file can be found */
 
     pthread_mutex_t lock; /* of all below */
     bool is_ending;       /* nobody is waited for any more; guarded by lock */
@@ -166,7 +165,6 @@ struct saved_delta {
     int open;
     int write;
     uint32_t backing; /* set, when this is the first handle */
-    bool is_ahead;
 };
 int saves_count(struct fs_saves *saves,
                 struct saved_node *node,
@@ -211,6 +209,13 @@ int saves_to_gone(struct fs_saves *saves,
 int saves_node_open(struct fs_saves *saves, struct saved_node *node);
 void saves_gone_name(uint64_t ino, char ret[32]);
 
+/* Can saves_is_mapped tell? */
+bool saves_has_leases(int dir_fd);
+/* May the file of @node, which nobody has open for writing, be written through
+ * a map all the same?  The kernel maps the file itself where it passes on, and
+ * such a map outlives the handle.  Closes the node's descriptor. */
+bool saves_is_mapped(struct fs_saves *saves, struct saved_node *node);
+
 /* May something of @node's step change?  EROFS, EBUSY. */
 int saves_may_change(const struct fs_saves *saves,
                      const struct saved_node *node);
@@ -224,7 +229,6 @@ void saves_touched(struct saved_step *step);
 
 /* Room (saves_room.c).  Lock not held.  ENOSPC */
 int saves_charge(struct fs_saves *saves, uint64_t n_bytes);
-uint64_t saves_room(struct fs_saves *saves); /* UINT64_MAX: no limit */
 
 /* Handles (saves_file.c). */
 
@@ -242,27 +246,6 @@ int saves_truncate_opened(struct fs_saves *saves,
                           uint64_t ino,
                           unsigned n_lookups,
                           int flags);
-
-/* Memory ahead of the writers (saves_ahead.c). */
-
-struct saves_ahead;
-enum base_code saves_ahead_create(struct fs_saves *saves,
-                                  struct base_err *err) BASE_MUST_CHECK;
-void saves_ahead_free(struct fs_saves *saves);
-/* Lock not held.  The directory @step in staging is a save that is complete. */
-void saves_ahead_note(struct fs_saves *saves, const char *step);
-/* Lock held, as in what follows. */
-void saves_ahead_begin(struct fs_saves *saves,
-                       const struct saved_step *step,
-                       uint64_t room_bytes);
-void saves_ahead_end(struct fs_saves *saves, const struct saved_step *step);
-/* Make @path a file that has memory: its descriptor.  -1: there is none for it,
- * or the path exists. */
-int saves_ahead_take(struct fs_saves *saves,
-                     const struct saved_step *step,
-                     const char *path);
-/* Give up the memory past a file's end. */
-void saves_trim(int fd);
 
 /* Records (saves_record.c). */
 

@@ -35,10 +35,10 @@ enum { FS_LEDGER_TURNS = 256 };
 struct fs_ledger_slot {
     uint64_t ino; /* 0: free */
     uint64_t n_lookups;
-    uint32_t n_open;   /* handles */
-    uint32_t n_write;  /* of them: may write */
-    uint32_t backing;  /* of the handles; 0: without */
-    uint32_t is_ahead; /* has memory past its end: saves_ahead.c */
+    uint32_t n_open;     /* handles */
+    uint32_t n_write;    /* of them: may write */
+    uint32_t backing;    /* of the handles; 0: without */
+    uint32_t was_passed; /* to who may write: it may be mapped yet */
     uint64_t padding;
 };
 

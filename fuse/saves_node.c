@@ -264,7 +264,9 @@ int saves_count(struct fs_saves *saves,
         to.n_write = 0;
         to.backing = 0;
     }
-    to.is_ahead = to.n_write > 0 && (to.is_ahead != 0 || delta->is_ahead);
+    if (to.backing != 0 && to.n_write > 0) {
+        to.was_passed = 1;
+    }
     to.ino = node->ino;
     fs_ledger_set(saves->ledger, node->slot, &to,
                   turn != NULL ? turn->entry : FS_LEDGER_NONE);
@@ -557,6 +559,58 @@ int saves_node_open(struct fs_saves *saves, struct saved_node *node)
         node->fd = open_denied(saves, path.text);
     }
     return node->fd >= 0 ? 0 : errno;
+}
+
+/* Nobody has @path open for writing (or mapped so): then its kernel grants a
+ * read lease, which is given back at once. */
+static int try_lease(int dir_fd, const char *path)
+{
+    int fd = openat(dir_fd, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    int rc = 0;
+
+    if (fd < 0) {
+        return errno;
+    }
+    if (fcntl(fd, F_SETLEASE, F_RDLCK) != 0) {
+        rc = errno;
+    } else {
+        (void)fcntl(fd, F_SETLEASE, F_UNLCK); /* closing it does, too */
+    }
+    (void)close(fd); /* was not written */
+    return rc;
+}
+
+bool saves_has_leases(int dir_fd)
+{
+    const char *const name = "steps/lease";
+    int fd =
+        openat(dir_fd, name, O_RDONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    bool has = false;
+
+    if (fd >= 0) {
+        (void)close(fd); /* was not written */
+        has = try_lease(dir_fd, name) == 0;
+        (void)unlinkat(dir_fd, name, 0); /* else it is no record */
+    }
+    return has;
+}
+
+bool saves_is_mapped(struct fs_saves *saves, struct saved_node *node)
+{
+    struct saved_path path;
+
+    if (node->is_dir || saves_counts(saves, node)->was_passed == 0) {
+        return false;
+    }
+    if (node->n_pins > 0) {
+        return true; /* our own descriptor hides others: ask again */
+    }
+    if (node->fd >= 0) {
+        (void)close(node->fd); /* nothing was buffered; opened when needed */
+        node->fd = -1;
+    }
+    return saves_path(node, NULL, &path) == 0 &&
+           try_lease(saves->dir_fd, path.text) == EAGAIN;
 }
 
 int saves_may_change(const struct fs_saves *saves,

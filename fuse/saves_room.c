@@ -59,18 +59,6 @@ static void mark(struct fs_saves *saves, bool is_full)
     }
 }
 
-uint64_t saves_room(struct fs_saves *saves)
-{
-    uint64_t room = UINT64_MAX;
-
-    if (saves->guard.room != NULL) {
-        (void)pthread_mutex_lock(&saves->room_lock);
-        room = saves->room_bytes;
-        (void)pthread_mutex_unlock(&saves->room_lock);
-    }
-    return room;
-}
-
 static void look_for_room(struct fs_saves *saves)
 {
     uint64_t room;

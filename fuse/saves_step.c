@@ -12,6 +12,9 @@
 
 enum { STEP_NAME_BYTES = 24, DROP_NAME_BYTES = 48, MAX_NAMES = 1 << 19 };
 
+/* How often it is looked whether a file is still mapped. */
+enum { MIN_LOOK_NS = 1000000, MAX_LOOK_NS = 50000000, NS_PER_S = 1000000000 };
+
 static void name_of(const struct saved_step *step, char ret[STEP_NAME_BYTES])
 {
     (void)snprintf(ret, STEP_NAME_BYTES, "%" PRIu64, step->step);
@@ -71,7 +74,6 @@ static void forget_step(struct fs_saves *saves, struct saved_step *step)
     saves->n_steps--;
     memmove(&saves->steps[i], &saves->steps[i + 1],
             (saves->n_steps - i) * sizeof(saves->steps[0]));
-    saves_ahead_end(saves, step);
     saves_record_remove(saves->dir_fd, step);
     saves->n_entries -= step->n_entries;
     saves_each(saves, lose_step, step);
@@ -164,7 +166,6 @@ static int may_begin(struct fs_saves *saves, uint64_t generation, uint64_t step)
 static int begin(struct fs_saves *saves,
                  uint64_t generation,
                  uint64_t number,
-                 uint64_t room_bytes,
                  uint64_t *ret_ino)
 {
     struct saved_step *step = calloc(1, sizeof(*step));
@@ -198,7 +199,6 @@ static int begin(struct fs_saves *saves,
         saves_step_free(step);
         return rc;
     }
-    saves_ahead_begin(saves, step, room_bytes);
     *ret_ino = step->root->ino;
     return 0;
 }
@@ -209,7 +209,6 @@ int fs_saves_begin(struct fs_saves *saves,
                    uint64_t *ret_ino)
 {
     int rc = saves_charge(saves, 0);
-    uint64_t room_bytes = saves_room(saves);
 
     if (rc != 0) {
         return rc;
@@ -218,7 +217,7 @@ int fs_saves_begin(struct fs_saves *saves,
     rc = generation < saves->revoked ? EROFS
                                      : may_begin(saves, generation, step);
     if (rc == 0) {
-        rc = begin(saves, generation, step, room_bytes, ret_ino);
+        rc = begin(saves, generation, step, ret_ino);
     }
     saves_unlock(saves);
     return rc;
@@ -311,16 +310,14 @@ find_writer(struct fs_saves *saves, struct saved_node *node, void *ctx)
     }
 }
 
-static char *writer_path(struct fs_saves *saves, const struct saved_step *step)
+static void find_map(struct fs_saves *saves, struct saved_node *node, void *ctx)
 {
-    struct open_file file = {.step = step};
-    struct saved_path path;
+    struct open_file *file = ctx;
 
-    saves_each(saves, find_writer, &file);
-    if (file.node == NULL || saves_path(file.node, NULL, &path) != 0) {
-        return NULL;
+    if (file->node == NULL && node->step == file->step &&
+        saves_is_mapped(saves, node)) {
+        file->node = node;
     }
-    return strdup(path.text);
 }
 
 static bool is_busy(const struct saved_step *step)
@@ -328,21 +325,53 @@ static bool is_busy(const struct saved_step *step)
     return step->n_writers > 0 || step->n_changes > 0;
 }
 
-/* Lock held, but while it waits. */
-static void wait_idle(struct fs_saves *saves,
-                      const struct saved_step *step,
-                      int64_t wait_ns)
+/* Lock held, but while it waits: for a writer's end, not past @end_ns. */
+static void wait_changed(struct fs_saves *saves, int64_t end_ns)
 {
-    int64_t end = saves_now_ns() + wait_ns;
     const struct timespec until = {
-        .tv_sec = (time_t)(end / 1000000000),
-        .tv_nsec = (long)(end % 1000000000),
+        .tv_sec = (time_t)(end_ns / NS_PER_S),
+        .tv_nsec = (long)(end_ns % NS_PER_S),
     };
-    int rc = 0;
 
-    while (rc == 0 && is_busy(step) && !saves->is_ending) {
-        rc = pthread_cond_timedwait(&saves->idle, &saves->lock, &until);
+    (void)pthread_cond_timedwait(&saves->idle, &saves->lock, &until);
+}
+
+/* Wait until nobody can write to @step's files.  Nobody tells of the end of a
+ * map: that is looked for. */
+static int wait_unwritten(struct fs_saves *saves,
+                          const struct saved_step *step,
+                          int64_t end_ns,
+                          char **ret_path)
+{
+    struct open_file file = {.step = step};
+    int64_t look_ns = MIN_LOOK_NS;
+    struct saved_path path;
+
+    for (;;) {
+        file.node = NULL;
+        if (!is_busy(step)) {
+            saves_each(saves, find_map, &file);
+            if (file.node == NULL) {
+                return 0;
+            }
+        }
+        if (saves->is_ending || saves_now_ns() >= end_ns) {
+            break;
+        }
+        if (is_busy(step)) {
+            wait_changed(saves, end_ns);
+        } else {
+            wait_changed(saves, saves_now_ns() + look_ns);
+            look_ns = 2 * look_ns < MAX_LOOK_NS ? 2 * look_ns : MAX_LOOK_NS;
+        }
     }
+    if (file.node == NULL) {
+        saves_each(saves, find_writer, &file);
+    }
+    if (file.node != NULL && saves_path(file.node, NULL, &path) == 0) {
+        *ret_path = strdup(path.text);
+    }
+    return EBUSY;
 }
 
 static int freeze(struct fs_saves *saves,
@@ -363,12 +392,8 @@ static int freeze(struct fs_saves *saves,
     }
     step->state = FS_STEP_FROZEN; /* which also keeps it there */
     step->is_orphan = false;
-    saves_ahead_end(saves, step);
-    wait_idle(saves, step, wait_ns);
-    if (is_busy(step)) {
-        *ret_path = writer_path(saves, step);
-        rc = EBUSY;
-    } else {
+    rc = wait_unwritten(saves, step, saves_now_ns() + wait_ns, ret_path);
+    if (rc == 0) {
         rc = saves_record_write(step);
     }
     if (rc != 0) {
@@ -460,11 +485,8 @@ keep_file(struct fs_saves *saves, struct saved_node *node, void *ctx)
 
 void fs_saves_seal(struct fs_saves *saves, uint64_t number, uint64_t version)
 {
-    char name[STEP_NAME_BYTES];
     struct saved_step *step;
 
-    (void)snprintf(name, sizeof(name), "%" PRIu64, number);
-    saves_ahead_note(saves, name);
     saves_lock(saves);
     step = saves_step_open(saves, number);
     if (step != NULL) {

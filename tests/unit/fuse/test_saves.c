@@ -1,10 +1,8 @@
 #include "tests/unit/fuse/saves_tmp.h"
 
-#include <linux/magic.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
-#include <sys/vfs.h>
+#include <sys/mman.h>
 
 enum { WAIT_NS = 20000000 };
 
@@ -800,6 +798,36 @@ static void test_all_handles_of_a_file_have_one_backing(void **state)
     assert_int_equal(second, 2);
 }
 
+/* The kernel maps the file that it passes on to: closing tells of no end. */
+static void test_freeze_waits_for_who_maps_a_file(void **state)
+{
+    struct saves_tmp *tmp = *state;
+    struct backings all = {0};
+    char *path = NULL;
+    uint64_t ino;
+    void *map;
+    int fd;
+
+    tmp->backing = (struct fs_saves_backing){backing_open, backing_close, &all};
+    fs_saves_set_backing(tmp->saves, &tmp->backing);
+    ino = write_file(tmp, tmp->dir, "a", "hello");
+    fd = openat(tmp->fd, "100/a", O_RDWR | O_CLOEXEC);
+    assert_true(fd >= 0);
+    map = mmap(NULL, 5, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    assert_ptr_not_equal(map, MAP_FAILED);
+    assert_int_equal(close(fd), 0);
+    saves_tmp_restart(tmp); /* the next server knows, too */
+    assert_int_equal(fs_saves_freeze(tmp->saves, 100, WAIT_NS, &path), EBUSY);
+    assert_non_null(path);
+    assert_string_equal(path, "100/a");
+    free(path);
+    assert_int_equal(munmap(map, 5), 0);
+    assert_int_equal(open_file(tmp, ino, O_RDONLY), 0); /* who reads may */
+    assert_text(tmp, ino, "hello");
+    assert_int_equal(freeze(tmp, 100), 0);
+    fs_saves_release(tmp->saves, NULL, ino, O_RDONLY);
+}
+
 /* Room. */
 
 static bool room_of(void *ctx, uint64_t *ret_bytes)
@@ -840,151 +868,6 @@ static void test_no_room_is_told_before_damage(void **state)
     assert_int_equal(freeze(tmp, 100), 0);
 }
 
-/* Memory ahead of the writers. */
-
-enum { AHEAD_BYTES = 8 << 20 };
-
-static int make_in_memory(void **state)
-{
-    struct statfs fs;
-
-    if (statfs("/dev/shm", &fs) != 0 || fs.f_type != TMPFS_MAGIC ||
-        access("/dev/shm", W_OK) != 0) {
-        *state = NULL;
-        return 0;
-    }
-    return saves_tmp_make_in(state, "/dev/shm");
-}
-
-static int remove_in_memory(void **state)
-{
-    return *state != NULL ? saves_tmp_remove(state) : 0;
-}
-
-static uint64_t allocated(const struct saves_tmp *tmp, const char *path)
-{
-    struct stat stat;
-
-    return fstatat(tmp->fd, path, &stat, AT_SYMLINK_NOFOLLOW) == 0
-               ? (uint64_t)stat.st_blocks * 512
-               : 0;
-}
-
-/* Until @path has at least @n_bytes; at most a minute. */
-static void
-await_bytes(struct saves_tmp *tmp, const char *path, uint64_t n_bytes)
-{
-    int i;
-
-    for (i = 0; i < 12000 && allocated(tmp, path) < n_bytes; i++) {
-        (void)poll(NULL, 0, 5);
-    }
-    assert_true(allocated(tmp, path) >= n_bytes);
-}
-
-static void await_none(struct saves_tmp *tmp, const char *path)
-{
-    int i;
-
-    for (i = 0; i < 12000 && saves_tmp_has(tmp, path); i++) {
-        (void)poll(NULL, 0, 5);
-    }
-    assert_false(saves_tmp_has(tmp, path));
-}
-
-/* Two files as large as they are worth it, in a step that becomes a version. */
-static uint64_t save_large(struct saves_tmp *tmp)
-{
-    static const char *const names[] = {"a", "b"};
-    const struct stat attr = {.st_size = AHEAD_BYTES};
-    uint64_t ranks = make_dir(tmp, tmp->dir, "ranks");
-    struct base_err err;
-    struct stat now;
-    uint64_t dir;
-    size_t i;
-
-    for (i = 0; i < N_ITEMS(names); i++) {
-        assert_int_equal(fs_saves_set_attr(tmp->saves,
-                                           write_file(tmp, ranks, names[i], ""),
-                                           FS_SET_SIZE, &attr, &now),
-                         0);
-    }
-    assert_int_equal(freeze(tmp, 100), 0);
-    fs_saves_seal(tmp->saves, 100, 7);
-    assert_ok(base_dir_remove(tmp->fd, "100", &err), &err); /* finished */
-    assert_int_equal(fs_saves_begin(tmp->saves, 1, 101, &dir), 0);
-    return dir;
-}
-
-static void test_files_of_the_last_save_have_memory_ahead(void **state)
-{
-    struct saves_tmp *tmp = *state;
-    struct fs_saved saved;
-    uint32_t backing;
-    uint64_t ranks;
-    uint64_t dir;
-
-    if (tmp == NULL) {
-        skip();
-    }
-    dir = save_large(tmp);
-    await_bytes(tmp, "spare/0", AHEAD_BYTES);
-    await_bytes(tmp, "spare/1", AHEAD_BYTES);
-    ranks = make_dir(tmp, dir, "ranks");
-    assert_int_equal(fs_saves_create_file(tmp->saves, NULL, ranks, "b", 0640,
-                                          O_WRONLY, &saved, &backing),
-                     0);
-    assert_int_equal(saved.attr.st_size, 0);
-    assert_int_equal(saved.attr.st_mode, S_IFREG | 0640);
-    assert_true(allocated(tmp, "101/ranks/b") >= AHEAD_BYTES);
-    assert_false(saves_tmp_has(tmp, "spare/1"));
-    assert_int_equal(fs_saves_write(tmp->saves, saved.ino, "b", 1, 0), 0);
-    saves_tmp_restart(tmp); /* what is too much is known to the next server */
-    assert_false(saves_tmp_has(tmp, "spare/0"));
-    fs_saves_release(tmp->saves, NULL, saved.ino, O_WRONLY);
-    assert_true(allocated(tmp, "101/ranks/b") < AHEAD_BYTES);
-    assert_text(tmp, saved.ino, "b");
-}
-
-static void test_memory_that_nobody_took_is_given_back(void **state)
-{
-    struct saves_tmp *tmp = *state;
-    uint64_t ino;
-    uint64_t dir;
-
-    if (tmp == NULL) {
-        skip();
-    }
-    dir = save_large(tmp);
-    await_bytes(tmp, "spare/1", AHEAD_BYTES);
-    /* By another name, as who renames later does; and one that is there. */
-    ino = write_file(tmp, make_dir(tmp, dir, "ranks"), ".tmp1", "a");
-    assert_text(tmp, ino, "a");
-    assert_false(saves_tmp_has(tmp, "spare/0"));
-    write_file(tmp, dir, "notes", ""); /* not one of theirs */
-    assert_true(saves_tmp_has(tmp, "spare/1"));
-    assert_int_equal(freeze(tmp, 101), 0);
-    await_none(tmp, "spare/1");
-}
-
-static void test_no_memory_is_taken_when_there_is_little(void **state)
-{
-    struct saves_tmp *tmp = *state;
-    uint64_t room = 3 * AHEAD_BYTES; /* twice the last save is more */
-
-    if (tmp == NULL) {
-        skip();
-    }
-    tmp->guard = (struct fs_saves_guard){.room = room_of, .ctx = &room};
-    fs_saves_set_guard(tmp->saves, &tmp->guard);
-    (void)save_large(tmp);
-    (void)poll(NULL, 0, 100);
-    assert_false(saves_tmp_has(tmp, "spare/0"));
-}
-
-#define memory_test(test)                                                      \
-    cmocka_unit_test_setup_teardown(test, make_in_memory, remove_in_memory)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1001,6 +884,7 @@ int main(void)
         saves_test(test_files_do_not_move_between_steps),
         saves_test(test_freeze_waits_for_writers_and_names_one),
         saves_test(test_freeze_ends_when_the_last_writer_does),
+        saves_test(test_freeze_waits_for_who_maps_a_file),
         saves_test(test_nothing_changes_in_a_frozen_step),
         saves_test(test_nothing_changes_in_a_revoked_step),
         saves_test(test_a_sealed_step_shows_links_into_its_version),
@@ -1016,9 +900,6 @@ int main(void)
         saves_test(test_a_damaged_record_is_no_step),
         saves_test(test_all_handles_of_a_file_have_one_backing),
         saves_test(test_no_room_is_told_before_damage),
-        memory_test(test_files_of_the_last_save_have_memory_ahead),
-        memory_test(test_memory_that_nobody_took_is_given_back),
-        memory_test(test_no_memory_is_taken_when_there_is_little),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
