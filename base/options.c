@@ -133,6 +133,28 @@ check_count(const struct base_command *command, int n, struct base_err *err)
     return BASE_OK;
 }
 
+static enum base_code list_add(const struct base_command *command,
+                               const struct base_option *option,
+                               const char *value,
+                               struct base_err *err)
+{
+    size_t n = 0;
+
+    if (command->list_letter == 0 || option->letter != command->list_letter) {
+        return BASE_OK;
+    }
+    while (command->list[n] != NULL) {
+        n++;
+    }
+    if (n + 1 >= command->list_room) {
+        return base_fail(err, BASE_BAD_ARG,
+                         "option --%s is given more than %zu times",
+                         option->name, n);
+    }
+    command->list[n] = value;
+    return BASE_OK;
+}
+
 enum base_code base_options_parse(const struct base_command *command,
                                   int argc,
                                   char **argv,
@@ -170,6 +192,7 @@ enum base_code base_options_parse(const struct base_command *command,
         }
         if (command->options[i].value != NULL) {
             *command->options[i].text = optarg;
+            BASE_TRY(list_add(command, &command->options[i], optarg, err));
         } else {
             *command->options[i].flag = true;
         }

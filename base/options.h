@@ -27,6 +27,11 @@ struct base_command {
     size_t n_options;
     int min_args;
     int max_args;
+    /* An option that may be given several times: its letter, and room for its
+     * values, all NULL, of which the last stays so.  0: no such option. */
+    char list_letter;
+    const char **list;
+    size_t list_room;
 };
 
 /* Parse @argv (argv[0] is the verb).  Options may stand anywhere; "--" ends

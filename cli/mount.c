@@ -7,12 +7,15 @@
 #include "base/file.h"
 #include "cli/cli.h"
 
+enum { MAX_LISTS = 16 }; /* of mount options */
+
 static const char *from;
 static const char *table;
 static const char *store;
 static const char *job;
 static const char *layout;
-static const char *mount_options;
+static const char *mount_options; /* the last of the lists */
+static const char *mount_lists[MAX_LISTS + 1];
 static bool is_foreground;
 
 static const struct base_option options[] = {
@@ -48,6 +51,9 @@ const struct base_command cli_mount_command = {
     .n_options = sizeof(options) / sizeof(options[0]),
     .min_args = 0,
     .max_args = 2,
+    .list_letter = 'o',
+    .list = mount_lists,
+    .list_room = MAX_LISTS + 1,
 };
 
 /* The program beside our own, or the bare name for execvp to look up. */
@@ -72,7 +78,7 @@ static char *sibling(const char *name)
 
 enum cli_exit cli_mount(int argc, char **argv)
 {
-    const char *exec_argv[20];
+    const char *exec_argv[20 + 2 * MAX_LISTS];
     int n = 0;
     char **args;
     int n_args;
@@ -124,9 +130,9 @@ enum cli_exit cli_mount(int argc, char **argv)
     if (is_foreground) {
         exec_argv[n++] = "-f";
     }
-    if (mount_options != NULL) {
+    for (int i = 0; mount_lists[i] != NULL; i++) {
         exec_argv[n++] = "-o";
-        exec_argv[n++] = mount_options;
+        exec_argv[n++] = mount_lists[i];
     }
     exec_argv[n++] = "--";
     for (int i = 0; i < n_args; i++) {

@@ -62,8 +62,9 @@ ok "an escaped comma" ls "$mnt/as/four"
 stop
 
 cd "$work"
-"$retile" mount src mnt -o layout=four:four.yaml
+"$retile" mount src mnt -o layout=four:four.yaml -o layout=too:four.yaml
 server=$(status holder)
 ok "retile mount, relative paths" ls "$mnt/as/four/ranks/000"
+ok "retile mount, -o twice" ls "$mnt/as/too/ranks/000"
 exits "a mount over a mount" 2 'mounted there already' "$fuse" "$src" "$mnt"
 stop

@@ -11,6 +11,7 @@ enum { MAX_WORDS = 8 };
 static const char *to;
 static const char *threads;
 static bool is_json;
+static const char *threads_list[3];
 
 static const struct base_option options[] = {
     {"to", 0, "SPEC", "the layout", &to, NULL},
@@ -27,6 +28,9 @@ static const struct base_command command = {
     .n_options = N_ITEMS(options),
     .min_args = 1,
     .max_args = 2,
+    .list_letter = 'j',
+    .list = threads_list,
+    .list_room = N_ITEMS(threads_list),
 };
 
 struct parsed {
@@ -50,6 +54,7 @@ static void parse(const char *const *words, char **argv, struct parsed *ret)
     to = NULL;
     threads = NULL;
     is_json = false;
+    memset(threads_list, 0, sizeof(threads_list));
     *ret = (struct parsed){.is_help = false};
     ret->code = base_options_parse(&command, argc, argv, &ret->args,
                                    &ret->n_args, &ret->is_help, &ret->err);
@@ -155,12 +160,33 @@ static void test_help_skips_the_rest(void **state)
                               "  retile plan b\n");
 }
 
+static void test_a_list_has_all_values(void **state)
+{
+    static const char *const twice[MAX_WORDS] = {"-j1", "a", "--threads=2"};
+    static const char *const often[MAX_WORDS] = {"-j1", "a", "-j2", "-j3"};
+    char *argv[MAX_WORDS + 2];
+    struct parsed parsed;
+
+    (void)state;
+    parse(twice, argv, &parsed);
+    assert_ok(parsed.code, &parsed.err);
+    assert_string_equal(threads_list[0], "1");
+    assert_string_equal(threads_list[1], "2");
+    assert_string_equal(threads, "2");
+    words_free(argv);
+    parse(often, argv, &parsed);
+    assert_int_equal(parsed.code, BASE_BAD_ARG);
+    assert_non_null(strstr(parsed.err.text, "--threads"));
+    words_free(argv);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_options_stand_anywhere),
         cmocka_unit_test(test_mistakes_are_named),
         cmocka_unit_test(test_help_skips_the_rest),
+        cmocka_unit_test(test_a_list_has_all_values),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
