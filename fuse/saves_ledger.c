@@ -45,11 +45,11 @@ struct fs_ledger {
     int fd;
     struct map *map;
     struct fs_ledger_slot *slots;
-    size_t n_mapped;
     uint64_t n_bytes; /* of the file: what may be touched */
     uint32_t *free;   /* slots below n_slots */
     uint32_t n_free;
     uint32_t cap_free;
+    bool is_new;
     atomic_uint n_left; /* turns of the dead server */
 };
 
@@ -125,7 +125,17 @@ static void take_up_turns(struct fs_ledger *ledger)
     map->era++;
 }
 
-static enum base_code take_up(struct fs_ledger *ledger, struct base_err *err)
+/* Each slot by itself; that no two are of one node is seen by who takes up the
+ * nodes. */
+static bool is_slot_possible(const struct fs_ledger_slot *slot)
+{
+    return slot->ino == 0 ||
+           (slot->ino >> 62 == 2 && slot->n_write <= slot->n_open);
+}
+
+/* @n_left: bytes that the dead server left. */
+static enum base_code
+take_up(struct fs_ledger *ledger, uint64_t n_left, struct base_err *err)
 {
     struct map *map = ledger->map;
     uint64_t n_needed =
@@ -133,7 +143,7 @@ static enum base_code take_up(struct fs_ledger *ledger, struct base_err *err)
     uint32_t i;
 
     if (memcmp(map->magic, magic, sizeof(magic)) != 0 ||
-        map->n_slots > FS_LEDGER_SLOTS || n_needed > ledger->n_bytes ||
+        map->n_slots > FS_LEDGER_SLOTS || n_needed > n_left ||
         (map->is_declared != 0 && map->slot >= map->n_slots)) {
         return base_fail(err, BASE_BAD_INPUT, "%s is damaged", LABEL);
     }
@@ -141,6 +151,10 @@ static enum base_code take_up(struct fs_ledger *ledger, struct base_err *err)
         apply_intent(map, ledger->slots);
     }
     for (i = map->n_slots; i-- > 0;) {
+        if (!is_slot_possible(&ledger->slots[i])) {
+            return base_fail(err, BASE_BAD_INPUT, "%s is damaged, slot %u",
+                             LABEL, i);
+        }
         if (ledger->slots[i].ino == 0 && !push_free(ledger, i)) {
             return base_fail(err, BASE_NO_MEM, "%s: no memory", LABEL);
         }
@@ -154,6 +168,7 @@ fs_ledger_open(int dir_fd, struct fs_ledger **ret, struct base_err *err)
 {
     BASE_AUTO(fs_ledger) ledger = calloc(1, sizeof(*ledger));
     struct stat stat;
+    uint64_t n_left;
 
     if (ledger == NULL) {
         return base_fail(err, BASE_NO_MEM, "%s: no memory", LABEL);
@@ -164,7 +179,13 @@ fs_ledger_open(int dir_fd, struct fs_ledger **ret, struct base_err *err)
     if (fstat(ledger->fd, &stat) != 0) {
         return base_fail_errno(err, errno, "cannot stat %s", LABEL);
     }
-    ledger->n_bytes = (uint64_t)stat.st_size;
+    if (!S_ISREG(stat.st_mode)) {
+        return base_fail(err, BASE_BAD_INPUT, "%s is no file", LABEL);
+    }
+    n_left = ledger->n_bytes = (uint64_t)stat.st_size;
+    if (n_left > 0 && n_left < SLOTS_OFFSET) { /* before it grows */
+        return base_fail(err, BASE_BAD_INPUT, "%s was cut off", LABEL);
+    }
     if (!grow(ledger, SLOTS_OFFSET)) {
         return base_fail(err, BASE_NO_SPACE, "no room for %s", LABEL);
     }
@@ -177,8 +198,10 @@ fs_ledger_open(int dir_fd, struct fs_ledger **ret, struct base_err *err)
     ledger->slots = (void *)((char *)ledger->map + SLOTS_OFFSET);
     if (ledger->map->magic[0] == '\0') { /* new; all is zero */
         memcpy(ledger->map->magic, magic, sizeof(magic));
+        n_left = ledger->n_bytes;
+        ledger->is_new = true;
     }
-    BASE_TRY(take_up(ledger, err));
+    BASE_TRY(take_up(ledger, n_left, err));
     *ret = base_steal(&ledger);
     return BASE_OK;
 }
@@ -196,6 +219,11 @@ void fs_ledger_free(struct fs_ledger *ledger)
     }
     free(ledger->free);
     free(ledger);
+}
+
+bool fs_ledger_is_new(const struct fs_ledger *ledger)
+{
+    return ledger->is_new;
 }
 
 uint32_t fs_ledger_n_slots(const struct fs_ledger *ledger)

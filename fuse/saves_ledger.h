@@ -44,13 +44,18 @@ struct fs_ledger_slot {
 
 struct fs_ledger;
 
-/* @dir_fd: where the file "ledger" is, or is made. */
+/* @dir_fd: where the file "ledger" is, or is made.
+ * Errors: BASE_BAD_INPUT  it is damaged; to go on without it would be to commit
+ *                         files that somebody still writes
+ *         BASE_NO_SPACE, BASE_NO_MEM, the system's */
 enum base_code fs_ledger_open(int dir_fd,
                               struct fs_ledger **ret,
                               struct base_err *err) BASE_MUST_CHECK;
 void fs_ledger_free(struct fs_ledger *ledger);
 BASE_AUTO_DEFINE(fs_ledger);
 
+/* There was none, or only zeros. */
+bool fs_ledger_is_new(const struct fs_ledger *ledger);
 /* Slots [0, n) may be in use. */
 uint32_t fs_ledger_n_slots(const struct fs_ledger *ledger);
 const struct fs_ledger_slot *fs_ledger_slot(const struct fs_ledger *ledger,

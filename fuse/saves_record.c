@@ -27,7 +27,14 @@
 
 #define LABEL "the record of a step"
 
-enum { NAMES_OFFSET = 64, MAX_NAMES_BYTES = 64 << 20, RECORD_NAME_BYTES = 64 };
+enum {
+    NAMES_OFFSET = 64,
+    MAX_NAMES_BYTES = 64 << 20,
+    MAX_NAME_BYTES = 255,
+    RECORD_NAME_BYTES = 64,
+};
+
+#define MAX_SEQUENCE (UINT64_C(1) << 40) /* link numbers have place for it */
 
 static const char magic[8] = {'R', 'T', 'L', 'S', 'T', 'E', 'P', '1'};
 
@@ -138,6 +145,7 @@ static int read_names(struct saved_step *step, const struct head *head)
     size_t n_bytes = (size_t)head->names_bytes;
     BASE_AUTO_MEM char *text = malloc(n_bytes + 1);
     const char *at = text;
+    size_t n_name;
     uint32_t i;
     int rc;
 
@@ -154,18 +162,23 @@ static int read_names(struct saved_step *step, const struct head *head)
         if (at >= text + n_bytes) {
             return EBADMSG;
         }
+        n_name = strlen(at);
+        if (n_name == 0 || n_name > MAX_NAME_BYTES || strchr(at, '/') != NULL) {
+            return EBADMSG;
+        }
         step->names[i] = strdup(at);
         if (step->names[i] == NULL) {
             return ENOMEM;
         }
         step->n_names++;
-        at += strlen(at) + 1;
+        at += n_name + 1;
     }
     return 0;
 }
 
 int saves_record_read(int dir_fd, const char *name, struct saved_step *ret)
 {
+    char own_name[RECORD_NAME_BYTES];
     struct stat stat;
     struct head head;
     int rc;
@@ -180,7 +193,8 @@ int saves_record_read(int dir_fd, const char *name, struct saved_step *ret)
     }
     if (memcmp(head.magic, magic, sizeof(magic)) != 0 ||
         head.state > FS_STEP_SEALED || head.names_bytes > MAX_NAMES_BYTES ||
-        head.n_names > head.names_bytes) {
+        head.n_names > head.names_bytes || head.sequence == 0 ||
+        head.sequence >= MAX_SEQUENCE) {
         return EBADMSG;
     }
     ret->state = (enum fs_step_state)head.state;
@@ -189,6 +203,10 @@ int saves_record_read(int dir_fd, const char *name, struct saved_step *ret)
     ret->sequence = head.sequence;
     ret->version = head.version;
     ret->time = stat.st_mtim;
+    name_of(ret, own_name);
+    if (strcmp(own_name, name) != 0) {
+        return EBADMSG;
+    }
     return head.n_names > 0 ? read_names(ret, &head) : 0;
 }
 

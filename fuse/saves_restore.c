@@ -52,6 +52,13 @@ static enum base_code read_ledger(struct restore *restore, struct base_err *err)
         }
     }
     qsort(restore->known, restore->n_known, sizeof(*restore->known), by_ino);
+    for (i = 1; i < restore->n_known; i++) {
+        if (restore->known[i].ino == restore->known[i - 1].ino) {
+            return base_fail(err, BASE_BAD_INPUT,
+                             "the ledger of saved files is damaged: a node is "
+                             "there twice");
+        }
+    }
     return BASE_OK;
 }
 
@@ -134,6 +141,13 @@ static enum base_code take_records(struct restore *restore,
         rc = take_record(restore, names[i], err);
     }
     base_names_free(names, n);
+    if (rc == BASE_OK && saves->n_steps > 0 &&
+        fs_ledger_is_new(saves->ledger)) {
+        (void)unlinkat(saves->dir_fd, "ledger", 0); /* as it was: none */
+        rc =
+            base_fail(err, BASE_BAD_INPUT,
+                      "the ledger of saved files is lost, but there are steps");
+    }
     /* A directory belongs to the step that is not sealed, if there is one. */
     for (i = 0; i < saves->n_steps; i++) {
         struct saved_step *step = saves->steps[i];

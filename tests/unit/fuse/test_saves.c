@@ -708,6 +708,157 @@ static void test_a_damaged_ledger_is_refused(void **state)
     (void)close(fd); /* what was written is not needed */
 }
 
+/* Who maps a file that is cut off gets SIGBUS; the next server must not take
+ * what is missing for zeros, and so for files that nobody has open. */
+static void test_a_ledger_that_was_cut_off_is_refused(void **state)
+{
+    static const off_t sizes[] = {8191, 4096, 100, 8192, 1, 0};
+    struct saves_tmp *tmp = *state;
+    struct fs_saves *saves;
+    struct base_err err;
+    char path[96];
+    size_t i;
+
+    (void)write_file(tmp, tmp->dir, "a", "hello");
+    (void)snprintf(path, sizeof(path), "%s/ledger", tmp->path);
+    fs_saves_free(tmp->saves);
+    tmp->saves = NULL;
+    for (i = 0; i < N_ITEMS(sizes); i++) {
+        assert_int_equal(truncate(path, sizes[i]), 0);
+        assert_int_equal(fs_saves_create(tmp->fd, &saves, &err),
+                         BASE_BAD_INPUT);
+        assert_int_equal(fs_saves_create(tmp->fd, &saves, &err),
+                         BASE_BAD_INPUT); /* as often as it is tried */
+    }
+    assert_false(saves_tmp_has(tmp, "ledger")); /* none, as was found */
+    assert_int_equal(unlinkat(tmp->fd, "steps/1.100", 0), 0);
+    saves_tmp_start(tmp);
+}
+
+static void test_impossible_slots_are_refused(void **state)
+{
+    static const struct {
+        off_t offset; /* in the first slot */
+        uint32_t to;
+    } cases[] = {{4, 0}, {4, 0xc0000000}, {20, 77}};
+    struct saves_tmp *tmp = *state;
+    struct fs_saves *saves;
+    struct base_err err;
+    unsigned char slots[80];
+    int fd = openat(tmp->fd, "ledger", O_RDWR | O_CLOEXEC);
+    size_t i;
+
+    assert_true(fd >= 0);
+    (void)write_file(tmp, tmp->dir, "a", "hello");
+    (void)write_file(tmp, tmp->dir, "b", "hello");
+    assert_int_equal(pread(fd, slots, 80, 8192), 80);
+    for (i = 0; i < N_ITEMS(cases); i++) {
+        assert_int_equal(pwrite(fd, &cases[i].to, 4, 8192 + cases[i].offset),
+                         4);
+        assert_int_equal(fs_saves_create(tmp->fd, &saves, &err),
+                         BASE_BAD_INPUT);
+        assert_int_equal(pwrite(fd, slots, 80, 8192), 80);
+    }
+    assert_int_equal(pwrite(fd, slots, 40, 8192 + 40), 40); /* one node twice */
+    assert_int_equal(fs_saves_create(tmp->fd, &saves, &err), BASE_BAD_INPUT);
+    assert_int_equal(pwrite(fd, slots, 80, 8192), 80);
+    (void)close(fd); /* it is as it was */
+}
+
+/* What a server does with what it has taken up. */
+static void use(struct fs_saves *saves)
+{
+    struct fs_step steps[4];
+    struct fs_saved saved;
+    struct fs_turn turn;
+    uint32_t backing;
+    char *path;
+
+    fs_turn_begin(saves, 5, &turn);
+    if (fs_saves_steps(saves, steps, 4) > 0 &&
+        fs_saves_lookup(saves, &turn, steps[0].ino, "a", &saved) == 0) {
+        if (fs_saves_open(saves, NULL, saved.ino, O_RDWR, &backing) == 0) {
+            (void)fs_saves_write(saves, saved.ino, "x", 1, 0);
+            fs_saves_release(saves, NULL, saved.ino, O_RDWR);
+        }
+        fs_saves_forget(saves, saved.ino, UINT64_MAX);
+    }
+    fs_turn_end(&turn);
+    if (fs_saves_freeze(saves, 100, 0, &path) == 0) {
+        fs_saves_thaw(saves, 100);
+    }
+    free(path);
+    fs_saves_free(saves);
+}
+
+/* Change some of the first @n_bytes of @name at random, many times. */
+static void meddle(struct saves_tmp *tmp, const char *name, size_t n_bytes)
+{
+    unsigned char whole[10000];
+    unsigned char bytes[10000];
+    struct fs_saves *saves;
+    struct base_err err;
+    uint64_t random = 88172645463325252u;
+    unsigned i;
+    ssize_t n;
+
+    for (i = 0; i < 2000; i++) {
+        int fd = openat(tmp->fd, name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+        unsigned k;
+
+        assert_true(fd >= 0);
+        if (i == 0) {
+            n = pread(fd, whole, sizeof(whole), 0);
+            assert_true(n >= (ssize_t)n_bytes);
+        }
+        memcpy(bytes, whole, (size_t)n);
+        for (k = 0; k <= i % 4; k++) {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            /* The heads and the slots, more than the zeros between them. */
+            bytes[random % 2 == 0 || n_bytes < 8192
+                      ? (random >> 8) % (n_bytes < 128 ? n_bytes : 128)
+                      : 8192 + (random >> 8) % (n_bytes - 8192)] ^=
+                (unsigned char)(1u << (random >> 40) % 8);
+        }
+        assert_int_equal(pwrite(fd, bytes, (size_t)n, 0), n);
+        (void)close(fd); /* damaged as it is */
+        if (fs_saves_create(tmp->fd, &saves, &err) == BASE_OK) {
+            use(saves);
+        } else {
+            assert_true(err.text[0] != '\0');
+        }
+    }
+}
+
+static void test_whatever_is_in_the_ledger_is_survived(void **state)
+{
+    struct saves_tmp *tmp = *state;
+
+    (void)write_file(tmp, tmp->dir, "a", "hello");
+    (void)write_file(tmp, make_dir(tmp, tmp->dir, "d"), "b", "hello");
+    fs_saves_free(tmp->saves);
+    tmp->saves = NULL;
+    meddle(tmp, "ledger", 8192 + 5 * 40);
+    assert_int_equal(unlinkat(tmp->fd, "ledger", 0), 0);
+    assert_int_equal(unlinkat(tmp->fd, "steps/1.100", 0), 0);
+    saves_tmp_start(tmp);
+}
+
+static void test_whatever_is_in_a_record_is_survived(void **state)
+{
+    struct saves_tmp *tmp = *state;
+
+    (void)write_file(tmp, tmp->dir, "a", "hello");
+    assert_int_equal(freeze(tmp, 100), 0);
+    fs_saves_seal(tmp->saves, 100, 7);
+    fs_saves_free(tmp->saves);
+    tmp->saves = NULL;
+    meddle(tmp, "steps/1.100", 64 + 2);
+    saves_tmp_start(tmp);
+}
+
 static void test_a_half_written_record_is_no_step(void **state)
 {
     struct saves_tmp *tmp = *state;
@@ -727,22 +878,20 @@ static void test_a_damaged_record_is_no_step(void **state)
     static const struct {
         off_t offset;
         char byte;
-    } cases[] = {{0, 'x'}, {8, 9}, {12, 1}, {52, 1}};
+    } cases[] = {{0, 'x'}, {8, 9},  {12, 1}, {52, 1},
+                 {16, 9},  {24, 9}, {32, 0}, {38, 1}};
     struct saves_tmp *tmp = *state;
     struct fs_step steps[8];
     size_t i;
 
     for (i = 0; i < N_ITEMS(cases); i++) {
+        char name[32];
         uint64_t ino;
         int fd;
 
         assert_int_equal(fs_saves_begin(tmp->saves, 1, 300 + i, &ino), 0);
-        fd = openat(tmp->fd,
-                    i == 0   ? "steps/1.300"
-                    : i == 1 ? "steps/1.301"
-                    : i == 2 ? "steps/1.302"
-                             : "steps/1.303",
-                    O_WRONLY | O_CLOEXEC);
+        (void)snprintf(name, sizeof(name), "steps/1.%zu", 300 + i);
+        fd = openat(tmp->fd, name, O_WRONLY | O_CLOEXEC);
         assert_true(fd >= 0);
         assert_int_equal(pwrite(fd, &cases[i].byte, 1, cases[i].offset), 1);
         (void)close(fd); /* damaged as it is */
@@ -896,6 +1045,10 @@ int main(void)
         saves_test(test_a_repeated_change_is_done_once),
         saves_test(test_a_repeated_exchange_is_not_undone),
         saves_test(test_a_damaged_ledger_is_refused),
+        saves_test(test_a_ledger_that_was_cut_off_is_refused),
+        saves_test(test_impossible_slots_are_refused),
+        saves_test(test_whatever_is_in_the_ledger_is_survived),
+        saves_test(test_whatever_is_in_a_record_is_survived),
         saves_test(test_a_half_written_record_is_no_step),
         saves_test(test_a_damaged_record_is_no_step),
         saves_test(test_all_handles_of_a_file_have_one_backing),
