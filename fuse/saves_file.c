@@ -185,12 +185,21 @@ void fs_saves_release(struct fs_saves *saves,
 
 /* Pins. */
 
+/* While a freeze waits for who writes, that may go on. */
+static int may_write_bytes(const struct fs_saves *saves,
+                           const struct saved_node *node)
+{
+    int rc = saves_may_change(saves, node);
+
+    return rc == EBUSY && saves_counts(saves, node)->n_write > 0 ? 0 : rc;
+}
+
 static int pin(struct fs_saves *saves,
                struct saved_node *node,
                bool is_change,
                struct fs_pin *ret)
 {
-    int rc = is_change ? saves_may_change(saves, node) : 0;
+    int rc = is_change ? may_write_bytes(saves, node) : 0;
 
     if (rc == 0) {
         rc = saves_node_open(saves, node);
@@ -489,7 +498,7 @@ int fs_saves_set_attr(struct fs_saves *saves,
     }
     saves_lock(saves);
     node = saves_find(saves, ino);
-    rc = node != NULL ? saves_may_change(saves, node) : ESTALE;
+    rc = node != NULL ? may_write_bytes(saves, node) : ESTALE;
     if (rc == 0) {
         rc = set_rest(saves, node, set, attr);
     }

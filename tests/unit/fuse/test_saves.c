@@ -1,6 +1,7 @@
 #include "tests/unit/fuse/saves_tmp.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <sys/mman.h>
 
@@ -947,6 +948,42 @@ static void test_all_handles_of_a_file_have_one_backing(void **state)
     assert_int_equal(second, 2);
 }
 
+static void *freeze_long(void *ctx)
+{
+    struct saves_tmp *tmp = ctx;
+    char *path;
+    int rc = fs_saves_freeze(tmp->saves, 100, INT64_C(60000000000), &path);
+
+    free(path);
+    assert_int_equal(rc, 0);
+    return NULL;
+}
+
+static void test_who_is_waited_for_may_write(void **state)
+{
+    const struct stat attr = {.st_size = 3};
+    struct saves_tmp *tmp = *state;
+    uint64_t ino = write_file(tmp, tmp->dir, "a", "hello");
+    uint64_t other = write_file(tmp, tmp->dir, "b", "hello");
+    struct stat now;
+    pthread_t thread;
+
+    assert_int_equal(open_file(tmp, ino, O_RDWR), 0);
+    assert_int_equal(pthread_create(&thread, NULL, freeze_long, tmp), 0);
+    while (step_of(tmp, 0).state != FS_STEP_FROZEN) {
+        (void)sched_yield(); /* cannot fail */
+    }
+    assert_int_equal(fs_saves_write(tmp->saves, ino, "HELL", 4, 0), 0);
+    assert_int_equal(
+        fs_saves_set_attr(tmp->saves, ino, FS_SET_SIZE, &attr, &now), 0);
+    assert_int_equal(fs_saves_write(tmp->saves, other, "H", 1, 0), EBUSY);
+    assert_int_equal(open_file(tmp, other, O_RDWR), EBUSY);
+    fs_saves_release(tmp->saves, NULL, ino, O_RDWR);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_text(tmp, ino, "HEL");
+    assert_int_equal(fs_saves_write(tmp->saves, ino, "H", 1, 0), EBUSY);
+}
+
 /* The kernel maps the file that it passes on to: closing tells of no end. */
 static void test_freeze_waits_for_who_maps_a_file(void **state)
 {
@@ -1033,6 +1070,7 @@ int main(void)
         saves_test(test_files_do_not_move_between_steps),
         saves_test(test_freeze_waits_for_writers_and_names_one),
         saves_test(test_freeze_ends_when_the_last_writer_does),
+        saves_test(test_who_is_waited_for_may_write),
         saves_test(test_freeze_waits_for_who_maps_a_file),
         saves_test(test_nothing_changes_in_a_frozen_step),
         saves_test(test_nothing_changes_in_a_revoked_step),
