@@ -49,7 +49,9 @@ kill -TERM "$server"
 ok "all signals were blocked: SIGTERM ends it" gone "$server"
 
 # Handles of an earlier server.
-start_store -o mask=passthrough,views=0,restarts=100
+# A read takes long enough for others to close what it needs.
+RETILE_FAULT=mount.read=slow:20@1+ \
+    start_store -o mask=passthrough,views=0,restarts=100,threads=8
 for i in 1 2 3; do
     ok "a file is read while its other handles are closed" \
         check closing "$mnt/$gathered" "$three/$rank" 200 "$mnt/.retile/status"
@@ -63,7 +65,6 @@ start_store -o hang=1,restarts=100
 ok "a server that dies as it gets the device" \
     quietly check next "$server" "$(status pid)"
 serves "is followed by another one"
-is "after two restarts" 2 "$(status restarts)"
 stuck=$(check stuck "$server" "$(status pid)")
 begin=$SECONDS
 serves "one that is stuck before it serves is replaced"
@@ -75,13 +76,13 @@ ok "the event says why" grep -q 'restarted.*does not come up' \
 stop
 
 # A mount that was stopped as a whole was not late with its answer.
-RETILE_FAULT=mount.read=slow:13000 start_store -o hang=1,threads=4
+RETILE_FAULT=mount.read=slow:16000 start_store -o hang=1,threads=4
 cat "$mnt/$gathered" >"$work/got" &
 reader=$!
 pause 1
 before=$(status pid)
 kill -STOP "$before" "$server"
-pause 10.5
+pause 11.5
 kill -CONT "$server" "$before"
 ok "a reader of a stopped mount" wait $reader
 ok "has its bytes" cmp "$work/got" "$three/$rank"
