@@ -58,7 +58,14 @@ rescale_and_train() {
         train 2
 }
 
-rm -rf "$demo/mnt" "$demo/tp4" "$demo/tp4.convert"
+# What a demo that was killed has left.
+while grep -q " $PWD/$mnt " /proc/self/mountinfo; do
+    umount -l "$mnt"
+done
+for old in /dev/shm/retile-demo.*; do
+    [[ -d /proc/${old##*.} ]] || rm -rf "$old"
+done
+rm -rf "$mnt" "$demo/tp4"
 mkdir -p "$mnt"
 trap 'unmount; rm -rf "$store"' EXIT
 retile=$demo/build/bin/retile
