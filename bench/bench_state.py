@@ -34,7 +34,7 @@ import pathlib
 
 from state import (convert, dcp, ingest, metadata, mounted, rescale, scrub,
                    serve)
-from state.common import table, workplace
+from state.common import set_huge, table, workplace
 
 # name -> (on a disk, the parts that make one table each)
 BENCHES = {
@@ -48,6 +48,8 @@ BENCHES = {
     "scrub": (False, [scrub.bench]),
     "dcp": (False, [dcp.bench]),
 }
+
+WITH_STORE = ("ingest", "serve", "metadata", "rescale", "scrub", "dcp")
 
 
 def parse():
@@ -66,6 +68,9 @@ def parse():
                         help="has torch >= 2.3 with gloo, and safetensors")
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("--strace", action="store_true")
+    parser.add_argument("--huge", action="store_true",
+                        help="each part that has a store once more with that "
+                             "on a tmpfs with huge=within_size (root)")
     args = parser.parse_args()
     args.what = args.what or [name for name in BENCHES
                               if name != "dcp" or args.python]
@@ -84,9 +89,13 @@ def main():
     for name in args.what:
         is_on_disk, parts = BENCHES[name]
         report[name] = []
-        for part in parts:
+        for part, huge in [(part, huge) for part in parts for huge in
+                           ((False, True) if args.huge and name in WITH_STORE
+                            else (False,))]:
+            set_huge(huge)
             with workplace(args.dir if is_on_disk else args.read_dir) as top:
                 rows = part(top, args)
+            rows = [{**row, "huge": True} for row in rows] if huge else rows
             table(rows)
             report[name] += rows
             if args.json:  # what there is, even if the next one fails

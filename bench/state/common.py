@@ -15,6 +15,16 @@ import time
 BIN = pathlib.Path(os.environ.get("RETILE_BIN", "build/release/bin")).absolute()
 RETILE = BIN / "retile"
 MIB = 1 << 20
+_huge = [False]
+
+
+def is_huge():
+    """Are stores on a tmpfs of their own, with huge pages?"""
+    return _huge[0]
+
+
+def set_huge(is_on):
+    _huge[0] = is_on
 
 
 def run(*args, **kwargs):
@@ -130,18 +140,22 @@ def table(rows):
 
 
 def mounts_below(top):
-    """(mountpoint, minor device number), the deepest first."""
+    """(mountpoint, minor device number, type), the deepest first."""
     found = []
     for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines():
         fields = line.split()
         if fields[4].startswith(f"{top}/"):
-            found.append((fields[4], fields[2].split(":")[1]))
+            found.append((fields[4], fields[2].split(":")[1],
+                          fields[fields.index("-") + 1]))
     return sorted(found, reverse=True)
 
 
 def drop_mounts(top):
     """Free whoever waits for a mount below @top, then take it away."""
-    for point, minor in mounts_below(top):
+    for point, minor, kind in mounts_below(top):
+        if kind == "tmpfs":  # a store's own
+            subprocess.run(["umount", "-l", point], check=False)
+            continue
         abort = pathlib.Path(f"/sys/fs/fuse/connections/{minor}/abort")
         with contextlib.suppress(OSError):
             abort.write_text("1")

@@ -187,7 +187,7 @@ def one_way(top, args, case):
              for n in range(2)]
     rounds = []
     store = Store(top / "store")
-    with Mount(top / "mnt", store=store) as mount, \
+    with Mount(top / "mnt", store=store, options=["new"]) as mount, \
             Job(args.python, top, "savers", layouts[0], worlds[0],
                 params) as savers, \
             Job(args.python, top, "loaders", layouts[1], worlds[1],
@@ -201,7 +201,7 @@ def one_way(top, args, case):
                 rounds.append((ours, theirs))
         n_bytes = savers.n_bytes
     shutil.rmtree(top / "dcp")
-    shutil.rmtree(store.root)
+    store.remove()
     return [way_row(f"{layouts[0]}={worlds[0]} saved, {layouts[1]}="
                     f"{worlds[1]} loaded, {title}", n_bytes,
                     [(ours[writer], theirs) for ours, theirs in rounds])

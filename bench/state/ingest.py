@@ -42,7 +42,8 @@ def write_file(path, view, n_bytes, server=None):
 def one_class(top, name, options, runs, scale):
     rows = []
     store = Store(top / "store")
-    with Mount(top / "mnt", store=store, options=options) as mount:
+    with Mount(top / "mnt", store=store,
+               options=[*options, "new"]) as mount:
         where = mount.wait_for("gen/current/save") / "100.tmp/ranks/000"
         where.mkdir(parents=True)
         for call_bytes, n_bytes in CALLS:

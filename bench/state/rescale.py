@@ -106,6 +106,7 @@ def bench(top, args):
     store = Store(many / "store")
     store.import_and_forget(many / "many")
     rows = [publish(top, "10,000 tensors", store, specs, args.runs)]
+    store.remove()
     shutil.rmtree(many)
 
     dp2 = make_states(top, args.gib)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from state.common import MIB, RETILE, run
+from state.common import MIB, RETILE, is_huge, run
 
 SIZES = {"F32": 4, "BF16": 2}
 RELEASE_S = 20
@@ -102,7 +102,16 @@ class Store:
 
     def __init__(self, root):
         self.root = root
+        if is_huge():
+            root.mkdir()
+            run("mount", "-t", "tmpfs", "-o", "huge=within_size,mode=0700",
+                "retile-bench", root)
         run(RETILE, "store", "init", root)
+
+    def remove(self):
+        if is_huge():
+            run("umount", self.root)
+        shutil.rmtree(self.root)
 
     def args(self, verb, *args):
         return [RETILE, verb, *args, "--store", self.root, "--job", "bench"]
