@@ -114,7 +114,10 @@ def children(pid):
 
 
 def is_server(pid):  # no prober, which has the holder's name
-    return pathlib.Path(f"/proc/{pid}/comm").read_text() == "retile-fuse\n"
+    try:
+        return pathlib.Path(f"/proc/{pid}/comm").read_text() == "retile-fuse\n"
+    except OSError:  # it has ended
+        return False
 
 
 def kill_and_await(holder, server):
