@@ -19,6 +19,11 @@ static inline int tmp_dir_make(void **state)
     static struct tmp_dir dir;
 
     dir = (struct tmp_dir){.path = "/tmp/retile-unit-XXXXXX"};
+#ifdef TMP_DIR_IN_MEMORY
+    if (access("/dev/shm", W_OK | X_OK) == 0) {
+        dir = (struct tmp_dir){.path = "/dev/shm/retile-unit-XXXXXX"};
+    }
+#endif
     assert_non_null(mkdtemp(dir.path));
     dir.fd = open(dir.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     assert_true(dir.fd >= 0);

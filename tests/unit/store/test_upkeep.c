@@ -1,5 +1,6 @@
 /* Digesting and compaction: what a version contains stays, whoever reads it,
  * whatever dies. */
+#define TMP_DIR_IN_MEMORY /* else hundreds of syncs wait for a disk */
 #include "tests/unit/base/tmp_dir.h"
 #include "tests/unit/unit.h"
 
