@@ -10,7 +10,7 @@ set -uo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root" || exit 1
 (($# > 0)) || set -- dev clang asan release
-jobs=$(nproc)
+jobs=$(($(nproc) + 1)) # many tests wait for a mount more than they compute
 rows=()
 n_failed=0
 
