@@ -248,6 +248,13 @@ def attempt(lab, mount, step):
     raise AssertionError("\n".join([*errors, *map(str, mount.events())]))
 
 
+def finished(lab, mount, step):
+    """Wait for what the mount does after a save, if it does not fail."""
+    files = lab.store / "staging" / f"save.{lab.job}" / str(step)
+    eventually("the save is finished", lambda: not files.exists() or any(
+        event["level"] == "error" for event in mount.events()), mount.events)
+
+
 def at_points(lab, action, passes):
     """A save while each point does @action, once; those points it passed."""
     felt = []
@@ -272,6 +279,7 @@ def at_points(lab, action, passes):
                 check(lab.versions()[-1] > old, "no version was made")
                 check_newest(lab, mount, (2,))
                 check_version(mount, 1, 1)
+                finished(lab, mount, 2)
                 n_events = sum(event["level"] in ("error", "warning")
                                for event in mount.events())
                 again = mount.status()["pid"] != first_pid
