@@ -94,4 +94,132 @@ static inline size_t saves_tmp_n_gone(const struct saves_tmp *tmp)
     return n;
 }
 
+/* How long a freeze that must fail waits. */
+enum { WAIT_NS = 20000000 };
+
+/* A new file with @text in it, looked up once and closed. */
+static inline uint64_t write_file(struct saves_tmp *tmp,
+                                  uint64_t dir,
+                                  const char *name,
+                                  const char *text)
+{
+    struct fs_saved saved;
+    uint32_t backing;
+
+    assert_int_equal(fs_saves_create_file(tmp->saves, NULL, dir, name, 0644,
+                                          O_WRONLY, &saved, &backing),
+                     0);
+    assert_int_equal(
+        fs_saves_write(tmp->saves, saved.ino, text, strlen(text), 0), 0);
+    fs_saves_release(tmp->saves, NULL, saved.ino, O_WRONLY);
+    return saved.ino;
+}
+
+static inline uint64_t
+make_dir(struct saves_tmp *tmp, uint64_t dir, const char *name)
+{
+    struct fs_saved saved;
+
+    assert_int_equal(fs_saves_mkdir(tmp->saves, NULL, dir, name, 0755, &saved),
+                     0);
+    return saved.ino;
+}
+
+static inline int open_file(struct saves_tmp *tmp, uint64_t ino, int flags)
+{
+    uint32_t backing;
+
+    return fs_saves_open(tmp->saves, NULL, ino, flags, &backing);
+}
+
+static inline void
+assert_text(struct saves_tmp *tmp, uint64_t ino, const char *text)
+{
+    char buf[64] = "";
+    size_t n;
+
+    assert_int_equal(
+        fs_saves_read(tmp->saves, ino, buf, sizeof(buf) - 1, 0, &n), 0);
+    assert_int_equal(n, strlen(text));
+    assert_string_equal(buf, text);
+    assert_int_equal(fs_saves_read(tmp->saves, ino, buf, 1, n, &n), 0);
+    assert_int_equal(n, 0);
+}
+
+static inline int lookup(struct saves_tmp *tmp, uint64_t dir, const char *name)
+{
+    struct fs_saved saved;
+    int rc = fs_saves_lookup(tmp->saves, NULL, dir, name, &saved);
+
+    if (rc == 0) {
+        fs_saves_forget(tmp->saves, saved.ino, 1);
+    }
+    return rc;
+}
+
+static inline struct fs_step step_of(struct saves_tmp *tmp, uint32_t i)
+{
+    struct fs_step steps[8];
+
+    assert_true(fs_saves_steps(tmp->saves, steps, N_ITEMS(steps)) > i);
+    return steps[i];
+}
+
+static inline int freeze(struct saves_tmp *tmp, uint64_t step)
+{
+    char *path;
+    int rc = fs_saves_freeze(tmp->saves, step, WAIT_NS, &path);
+
+    free(path);
+    return rc;
+}
+
+struct backings {
+    uint32_t n_open;
+    uint32_t last;
+};
+
+static inline uint32_t backing_open(void *ctx, int fd)
+{
+    struct backings *all = ctx;
+
+    assert_true(fd >= 0);
+    all->n_open++;
+    return ++all->last;
+}
+
+static inline void backing_close(void *ctx, uint32_t id)
+{
+    struct backings *all = ctx;
+
+    assert_int_equal(id, all->last);
+    all->n_open--;
+}
+
+/* What a listing gives, at most @max of it. */
+struct names {
+    char text[4096];
+    uint64_t position;
+    uint32_t n;
+    uint32_t max;
+};
+
+static inline bool
+add_name(void *ctx, const char *name, uint64_t ino, mode_t type, uint64_t at)
+{
+    struct names *names = ctx;
+
+    (void)ino;
+    (void)type;
+    if (names->n == names->max) {
+        return false;
+    }
+    assert_true(at > names->position);
+    names->n++;
+    names->position = at;
+    (void)snprintf(names->text + strlen(names->text),
+                   sizeof(names->text) - strlen(names->text), "%s ", name);
+    return true;
+}
+
 #endif
