@@ -19,7 +19,7 @@ void fs_watch_free(struct fs_watch *watch); /* stops it, too */
 BASE_AUTO_DEFINE(fs_watch);
 
 /* Watch the directory of the job's versions, @path (absolute; the job may be
- * without one for now).  @fn makes the kernel forget a version's names; @follow
+ * without one until then).  @fn makes the kernel forget a version's names; @follow
  * is called when something may have been published. */
 enum base_code fs_watch_create(struct fs_versions *versions,
                                const char *path,

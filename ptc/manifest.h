@@ -43,7 +43,7 @@ struct ptc_manifest_region {
     uint64_t n_bytes;
     uint64_t first_chunk;      /* index into the digests */
     struct base_digest digest; /* of its chunks' digests: its identity */
-    bool is_digested;          /* else digest and chunks are zero, for now */
+    bool is_digested;          /* else digest and chunks are zero */
 };
 
 struct ptc_manifest_object {
