@@ -26,7 +26,9 @@
     X(BASE_CHANGED,                                                            \
       "changed while in use") /* a source that is not as it was */             \
     X(BASE_INTERRUPTED, "interrupted")                                         \
-    X(BASE_UNSUPPORTED, "not supported")
+    X(BASE_UNSUPPORTED, "not supported")                                       \
+    X(BASE_UNREACHABLE, "unreachable")   /* nobody answers; outcome unknown */ \
+    X(BASE_TIMEOUT, "deadline exceeded") /* no answer in time; ditto */
 
 enum base_code {
 #define X(code, text) code,

@@ -18,7 +18,8 @@ enum cli_exit {
     CLI_DONE = 0,
     CLI_FAILED = 1,
     CLI_USAGE = 2,
-    CLI_NOT_FOUND = 3, /* or: the asked condition is false */
+    CLI_NOT_FOUND = 3,   /* or: the asked condition is false */
+    CLI_UNREACHABLE = 4, /* the coordinator or the agent does not answer */
 };
 
 struct cli_verb {

@@ -30,7 +30,10 @@ static enum cli_exit exit_of(enum base_code code)
     case BASE_CHANGED:
     case BASE_INTERRUPTED:
     case BASE_UNSUPPORTED:
+    case BASE_TIMEOUT:
         return CLI_FAILED;
+    case BASE_UNREACHABLE:
+        return CLI_UNREACHABLE;
     }
     return CLI_FAILED;
 }

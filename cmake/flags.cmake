@@ -22,6 +22,7 @@ target_compile_options(retile_flags INTERFACE
 target_compile_definitions(retile_flags INTERFACE
     $<$<CONFIG:Release>:_FORTIFY_SOURCE=2>)
 target_link_options(retile_flags INTERFACE
+    -Wl,--as-needed
     $<$<CONFIG:Release>:-Wl,-z,relro,-z,now>)
 
 set(retile_sanitizers "${RETILE_SANITIZE}")

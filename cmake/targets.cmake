@@ -6,6 +6,8 @@
 #   retile_test(NAME LABEL unit SOURCES test_a.c DEPS base [ARGS ...])
 #   retile_fuzz(NAME SOURCES fuzz_a.c DEPS ptc CORPUS dir)
 #   retile_script_test(NAME LABEL e2e SCRIPT a.sh [ARGS ...] [TIMEOUT s])
+#   retile_messages(NAME SET symbol PROTOS a.proto ...)     protoc-c's code, and the
+#       FileDescriptorSet as bytes (symbol, symbol_bytes)
 #   retile_man(man/retile.1.scd ...)                        installed
 #
 # Tests see RETILE_BIN (the folder of the programs), RETILE_SOURCE (the root of
@@ -106,4 +108,40 @@ function(retile_man)
             DESTINATION "${CMAKE_INSTALL_MANDIR}/man${section}")
     endforeach()
     add_custom_target(man ALL DEPENDS ${pages})
+endfunction()
+
+function(retile_messages name)
+    cmake_parse_arguments(PARSE_ARGV 1 arg "" "SET" "PROTOS;DEPS")
+    cmake_path(RELATIVE_PATH CMAKE_CURRENT_SOURCE_DIR
+        BASE_DIRECTORY "${PROJECT_SOURCE_DIR}" OUTPUT_VARIABLE folder)
+    set(root "${PROJECT_BINARY_DIR}/${folder}")
+    set(path -I "${CMAKE_CURRENT_SOURCE_DIR}")
+    set(inputs "")
+    set(sources "")
+    list(TRANSFORM arg_PROTOS PREPEND "${CMAKE_CURRENT_SOURCE_DIR}/"
+        OUTPUT_VARIABLE inputs)
+    file(MAKE_DIRECTORY "${root}")
+    foreach(proto IN LISTS arg_PROTOS)
+        string(REGEX REPLACE "\\.proto$" ".pb-c" stem "${proto}")
+        # Imports are not followed: all of them are inputs of each.
+        add_custom_command(
+            OUTPUT "${root}/${stem}.c" "${root}/${stem}.h"
+            COMMAND "${PROTOC_C}" ${path} "--c_out=${root}"
+                "${CMAKE_CURRENT_SOURCE_DIR}/${proto}"
+            DEPENDS ${inputs} VERBATIM)
+        list(APPEND sources "${root}/${stem}.c")
+    endforeach()
+    set(set "${root}/${arg_SET}")
+    add_custom_command(OUTPUT "${set}.c"
+        COMMAND "${PROTOC_C}" ${path} --include_imports
+            "--descriptor_set_out=${set}.pb" ${inputs}
+        COMMAND "${CMAKE_COMMAND}" "-DINPUT=${set}.pb" "-DOUTPUT=${set}.c"
+            "-DNAME=${arg_SET}" -P "${PROJECT_SOURCE_DIR}/cmake/embed.cmake"
+        DEPENDS ${inputs} "${PROJECT_SOURCE_DIR}/cmake/embed.cmake" VERBATIM)
+    add_library(${name} STATIC ${sources} "${set}.c")
+    target_link_libraries(${name} PUBLIC
+        retile_flags PkgConfig::protobufc ${arg_DEPS})
+    target_include_directories(${name} SYSTEM PUBLIC "${root}")
+    target_compile_options(${name} PRIVATE -w)
+    set_target_properties(${name} PROPERTIES OUTPUT_NAME retile_${name})
 endfunction()

@@ -81,6 +81,8 @@ int commit_errno(enum base_code code)
         return EACCES;
     case BASE_NOT_FOUND:
     case BASE_IO:
+    case BASE_UNREACHABLE:
+    case BASE_TIMEOUT:
         return EIO;
     }
     return EIO;

@@ -79,6 +79,8 @@ static int exit_code(enum base_code code)
     case BASE_CHANGED:
     case BASE_INTERRUPTED:
     case BASE_UNSUPPORTED:
+    case BASE_UNREACHABLE:
+    case BASE_TIMEOUT:
         break;
     }
     return EXIT_FAILURE;

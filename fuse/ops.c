@@ -37,6 +37,10 @@ int fs_errno(enum base_code code)
         return EINTR;
     case BASE_UNSUPPORTED:
         return EOPNOTSUPP;
+    case BASE_UNREACHABLE:
+        return EHOSTUNREACH;
+    case BASE_TIMEOUT:
+        return ETIMEDOUT;
     }
     return EIO;
 }

@@ -9,16 +9,17 @@
 set -euo pipefail
 
 build=(
-    ca-certificates cmake gcc libc6-dev libfuse3-dev libjansson-dev
-    libpcre2-dev libxxhash-dev libyaml-dev ninja-build pkg-config scdoc
-    uthash-dev
+    ca-certificates cmake gcc libc6-dev libfuse3-dev libgrpc-dev libjansson-dev
+    libpcre2-dev libprotobuf-c-dev libsqlite3-dev libxxhash-dev libyaml-dev
+    ninja-build pkg-config protobuf-c-compiler scdoc uthash-dev
 )
 run=(
     ca-certificates fuse3 python3 python3-numpy python3-venv
 )
 test=(
     binutils clang clang-format fio libclang-rt-14-dev libcmocka-dev llvm-14
-    procps python3-torch python3-yaml rsync util-linux xz-utils
+    openssl procps python3-grpcio python3-protobuf python3-torch python3-yaml
+    rsync util-linux xz-utils
 )
 
 packages=()

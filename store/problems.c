@@ -82,6 +82,8 @@ enum base_code store_problems_take(struct store_problems *problems,
     case BASE_IO:
     case BASE_CHANGED:
     case BASE_INTERRUPTED:
+    case BASE_UNREACHABLE:
+    case BASE_TIMEOUT:
         break;
     }
     return code;

@@ -43,6 +43,9 @@ check_line() { # FILE LINE_NUMBER INCLUDE
     if [[ $folder == ptc && $name =~ ^($impure)\.h$ ]]; then
         bad "$file:$line: ptc/ is pure and must not include $include"
     fi
+    if [[ $name == grpc/* && $file != proto/rpc*.c && $file != proto/rpc_impl.h ]]; then
+        bad "$file:$line: only proto/rpc*.c may include $include"
+    fi
     if [[ $name == linux/fuse.h && $file != fuse/fuse_compat.* ]]; then
         bad "$file:$line: only fuse/fuse_compat.* may include $include"
     fi
