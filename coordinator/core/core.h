@@ -64,8 +64,8 @@ struct coord_event {
     enum coord_event_kind kind;
     struct coord_time now;
     uint64_t ticket; /* of a CALL: who is to be answered; the driver's number */
-    uint64_t
-        session; /* of a SESSION_*: the driver's number, never reused, > 0 */
+    uint64_t session;   /* of a SESSION_*: the driver's number, > 0, never used
+                         again, by a later run neither (begin at random) */
     const char *method; /* of a CALL: "/retile.v1.Jobs/Submit" */
     const ProtobufCMessage *message;
 };
