@@ -45,6 +45,11 @@
     X(store_sealed, "store.sealed", "blobs are on disk, not in blobs/")        \
     X(store_publish, "store.publish", "all but the version's rename is done")  \
     X(store_published, "store.published", "renamed, its parent not synced")    \
+    X(vote_made, "vote.made", "all of an attempt is there but its vote")       \
+    X(vote_voted, "vote.voted", "the vote is there, not synced")               \
+    X(vote_publish, "vote.publish", "before a vote's version is renamed")      \
+    X(vote_published, "vote.published", "renamed, its vote not removed")       \
+    X(vote_removed, "vote.removed", "a vote was renamed away")                 \
     X(store_replace, "store.replace", "all but the manifest's rename is done") \
     X(store_linked, "store.linked", "the old manifest has a second name")      \
     X(store_replaced, "store.replaced", "renamed, its directory not synced")   \

@@ -67,7 +67,8 @@ import(const char *dir, uint64_t *ret_number, struct base_err *err)
                       store_source_ignored(source, i));
     }
     cli_progress_begin(&progress, "importing");
-    rc = store_import(root, job_text, source, &import_options, ret_number, err);
+    rc = store_import(root, job_text, source, &import_options, NULL, ret_number,
+                      err);
     cli_progress_end(&progress);
     return rc;
 }

@@ -75,7 +75,7 @@ static enum base_code rescale(uint64_t *ret_number, struct base_err *err)
     }
     BASE_TRY(open_spec(root, number, &source, &spec, err));
     rc = store_rescale_source(root, job_text, source, &spec, on_dropped, NULL,
-                              ret_number, err);
+                              NULL, ret_number, err);
     return rc == BASE_OK ? rc : base_wrap(err, rc, "--to %s", to_text);
 }
 

@@ -349,7 +349,8 @@ run(struct store_root *root, const char *what, uint64_t number)
         return cli_tell("version", &err);
     }
     if (strcmp(what, "rollback") == 0) {
-        return store_rollback(root, job_text, number, &made, &err) == BASE_OK
+        return store_rollback(root, job_text, number, NULL, &made, &err) ==
+                       BASE_OK
                    ? cli_tell_version("version", job_text, made, begin_ns,
                                       wants_json)
                    : cli_tell("version", &err);

@@ -18,8 +18,7 @@
 #include "store/blob.h"
 #include "store/change_priv.h"
 #include "store/root_priv.h"
-
-#define LOCK_WAIT_NS ((int64_t)10 * 1000000000)
+#include "store/vote_priv.h"
 
 enum base_code store_change_no_mem(struct base_err *err)
 {
@@ -133,18 +132,28 @@ static enum base_code check_room(struct store_root *root,
     return check_free(root, reserve_bytes, err);
 }
 
+/* Random, but for an attempt, which is found by its own. */
+static enum base_code name_staging(struct store_change *change,
+                                   struct base_err *err)
+{
+    struct ptc_blob_name name;
+    char text[STORE_BLOB_TEXT_BYTES];
+
+    if (change->attempt.number != 0) {
+        change->staging =
+            store_vote_path(change->job, change->attempt.number, "");
+    } else {
+        BASE_TRY(store_blob_name_make(&name, err));
+        change->staging =
+            base_path("staging/%s", store_blob_name_format(&name, text));
+    }
+    return change->staging != NULL ? BASE_OK : store_change_no_mem(err);
+}
+
 static enum base_code make_staging(struct store_change *change,
                                    struct base_err *err)
 {
-    struct ptc_blob_name attempt;
-    char text[STORE_BLOB_TEXT_BYTES];
-
-    BASE_TRY(store_blob_name_make(&attempt, err));
-    change->staging =
-        base_path("staging/%s", store_blob_name_format(&attempt, text));
-    if (change->staging == NULL) {
-        return store_change_no_mem(err);
-    }
+    BASE_TRY(name_staging(change, err));
     if (mkdirat(store_root_fd(change->root), change->staging, 0700) != 0) {
         return base_fail_errno(err, errno, "%s/%s: cannot make it",
                                store_root_path(change->root), change->staging);
@@ -156,22 +165,31 @@ static enum base_code make_staging(struct store_change *change,
 enum base_code store_change_begin(struct store_root *root,
                                   const char *job,
                                   uint64_t reserve_bytes,
+                                  const struct store_attempt *attempt,
                                   struct store_change **ret,
                                   struct base_err *err)
 {
     BASE_AUTO(store_change) change = calloc(1, sizeof(*change));
+    uint64_t number;
 
     if (change == NULL) {
         return store_change_no_mem(err);
     }
     change->root = root;
     BASE_TRY(store_job_check(job, err));
+    if (attempt != NULL && attempt->number != 0) {
+        BASE_TRY(store_vote_check_name(job, attempt->number, err));
+        change->attempt = *attempt;
+    }
     change->job = base_path("%s", job);
     if (change->job == NULL) {
         return store_change_no_mem(err);
     }
-    BASE_TRY(store_root_lock(root, LOCK_WAIT_NS, err));
+    BASE_TRY(store_root_lock(root, STORE_LOCK_WAIT_NS, err));
     change->is_locked = true;
+    if (change->attempt.number != 0) { /* before anything is copied */
+        BASE_TRY(store_change_number(change, &number, err));
+    }
     BASE_TRY(check_room(root, reserve_bytes, err));
     BASE_TRY(make_staging(change, err));
     *ret = base_steal(&change);

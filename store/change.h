@@ -9,6 +9,9 @@
  *   store_change_publish    sync, blobs to blobs/, table to tables/, manifest,
  *                           rename; the new version's number
  *
+ * With an attempt the last rename is not that of the version, but of its vote,
+ * and a coordinator decides about the version's: store/vote.h.
+ *
  * A change belongs to one thread; blobs may be written by several. */
 #ifndef STORE_CHANGE_H
 #define STORE_CHANGE_H
@@ -16,16 +19,19 @@
 #include "store/root.h"
 #include "store/source.h"
 
+struct store_attempt;
 struct store_change;
 void store_change_free(struct store_change *change); /* aborts, unlocks */
 BASE_AUTO_DEFINE(store_change);
 
 /* @reserve_bytes: what it will write, checked against budget and free space
- * now.  Errors: BASE_EXISTS (lock), BASE_LIMIT (budget: with the numbers),
- * BASE_NO_SPACE */
+ * now.  @attempt: NULL: published at once.  Errors: BASE_EXISTS (lock),
+ * BASE_DENIED (the store has an owner), BASE_LIMIT (budget: with the numbers),
+ * BASE_NO_SPACE, BASE_CHANGED (the attempt's number is not above all given) */
 enum base_code store_change_begin(struct store_root *root,
                                   const char *job,
                                   uint64_t reserve_bytes,
+                                  const struct store_attempt *attempt,
                                   struct store_change **ret,
                                   struct base_err *err) BASE_MUST_CHECK;
 
@@ -36,7 +42,7 @@ enum base_code store_change_blob(struct store_change *change,
                                  int *ret_fd,
                                  struct base_err *err) BASE_MUST_CHECK;
 
-/* @manifest's head.version is set here.  Blobs that it names and this change
+/* Publish, or vote.  @manifest's head.version is set here.  Blobs that it names and this change
  * did not make must be in the store. */
 enum base_code store_change_publish(struct store_change *change,
                                     struct ptc_manifest_new *manifest,
@@ -69,7 +75,10 @@ enum base_code store_change_replace(struct store_change *change,
  *
  * Import copies a source once, into blobs that are the files of its own
  * layout (replicas share one), digesting on the way.  Rescale and rollback
- * copy nothing: the new manifest names the old one's blobs. */
+ * copy nothing: the new manifest names the old one's blobs.
+ *
+ * @attempt: NULL, or number 0: the version is published at once.  Else there is
+ * a vote for it when the call returns, and *ret_number is the attempt's. */
 struct store_import_options {
     unsigned n_threads;
     bool (*progress)(void *ctx, uint64_t done_bytes, uint64_t all_bytes);
@@ -79,6 +88,7 @@ enum base_code store_import(struct store_root *root,
                             const char *job,
                             const struct store_source *source,
                             const struct store_import_options *options,
+                            const struct store_attempt *attempt,
                             uint64_t *ret_number,
                             struct base_err *err) BASE_MUST_CHECK;
 /* @to is taken on success.  @dropped (may be NULL) is told, once the version is
@@ -91,6 +101,7 @@ enum base_code store_rescale(struct store_root *root,
                              struct ptc_spec **to,
                              void (*dropped)(void *ctx, const char *path),
                              void *ctx,
+                             const struct store_attempt *attempt,
                              uint64_t *ret_number,
                              struct base_err *err) BASE_MUST_CHECK;
 /* The same of a version that is open as @source, which stays the caller's. */
@@ -101,11 +112,13 @@ enum base_code store_rescale_source(struct store_root *root,
                                     void (*dropped)(void *ctx,
                                                     const char *path),
                                     void *ctx,
+                                    const struct store_attempt *attempt,
                                     uint64_t *ret_number,
                                     struct base_err *err) BASE_MUST_CHECK;
 enum base_code store_rollback(struct store_root *root,
                               const char *job,
                               uint64_t number,
+                              const struct store_attempt *attempt,
                               uint64_t *ret_number,
                               struct base_err *err) BASE_MUST_CHECK;
 

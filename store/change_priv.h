@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "store/change.h"
+#include "store/vote.h"
 
 struct store_made {
     struct ptc_blob_name name;
@@ -17,17 +18,30 @@ struct store_made {
 struct store_change {
     struct store_root *root;
     char *job;
-    char *staging; /* "staging/ATTEMPT" */
+    struct store_attempt attempt;
+    char *staging; /* "staging/ATTEMPT", or "staging/vote.JOB.NUMBER" */
     BASE_VEC(struct store_made) blobs;
     bool is_locked;
     bool has_staging;
-    bool is_published;
+    bool is_published; /* or voted for: its blobs stay */
 };
 
 enum base_code store_change_no_mem(struct base_err *err) BASE_MUST_CHECK;
 /* "staging/ATTEMPT/HEX" of a blob, given. */
 char *store_change_staged(const struct store_change *change,
                           const struct ptc_blob_name *name);
+
+/* The number of the version to be; raises nothing.
+ * Errors: BASE_CHANGED (the attempt's is not above all that were given) */
+enum base_code store_change_number(const struct store_change *change,
+                                   uint64_t *ret,
+                                   struct base_err *err) BASE_MUST_CHECK;
+/* All but the vote is there: cast it.  @manifest is that of the version, with
+ * @digest. */
+enum base_code store_change_vote(struct store_change *change,
+                                 const struct ptc_manifest_new *manifest,
+                                 struct base_digest digest,
+                                 struct base_err *err) BASE_MUST_CHECK;
 
 /* Seal and sync the blobs, and put them into blobs/ under their names. */
 enum base_code store_change_place(struct store_change *change,

@@ -1,8 +1,8 @@
 /* Publishing a change.
  *
  * The order is what makes it safe: bytes on disk, blobs under their names, the
- * table, the job's directory and its highest number, the version's files; and
- * only then the one rename that shows it all. */
+ * table, the version's files, the job's directory and its highest number; and
+ * only then the one rename that shows it all, or that of its vote. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -152,10 +152,10 @@ static enum base_code read_last(const struct store_change *change,
 }
 
 /* One more than the highest number ever given, as `last` and the versions that
- * there are say it. */
-static enum base_code next_number(const struct store_change *change,
-                                  uint64_t *ret,
-                                  struct base_err *err)
+ * there are say it; or the attempt's, which must be above that. */
+enum base_code store_change_number(const struct store_change *change,
+                                   uint64_t *ret,
+                                   struct base_err *err)
 {
     BASE_AUTO_MEM uint64_t *numbers = NULL;
     uint64_t last;
@@ -175,13 +175,19 @@ static enum base_code next_number(const struct store_change *change,
                          "job '%s': %" PRIu64 " is the last of all numbers",
                          change->job, last);
     }
-    *ret = last + 1;
+    if (change->attempt.number != 0 && change->attempt.number <= last) {
+        return base_fail(err, BASE_CHANGED,
+                         "job '%s': attempt %" PRIu64
+                         " comes too late: number %" PRIu64 " was given",
+                         change->job, change->attempt.number, last);
+    }
+    *ret = change->attempt.number != 0 ? change->attempt.number : last + 1;
     return BASE_OK;
 }
 
-/* The job's directory, its versions/, and the number in `last`. */
+/* The job's directory, its versions/, and @number in `last`. */
 static enum base_code take_number(const struct store_change *change,
-                                  uint64_t *ret,
+                                  uint64_t number,
                                   struct base_err *err)
 {
     int root_fd = store_root_fd(change->root);
@@ -194,8 +200,7 @@ static enum base_code take_number(const struct store_change *change,
     if (job == NULL || versions == NULL || staged == NULL || last == NULL) {
         return store_change_no_mem(err);
     }
-    BASE_TRY(next_number(change, ret, err));
-    (void)snprintf(text, sizeof(text), "%" PRIu64 "\n", *ret);
+    (void)snprintf(text, sizeof(text), "%" PRIu64 "\n", number);
     BASE_TRY(write_staged(change, "last", base_str_of(text), err));
     BASE_TRY(make_dir(change, job, err));
     BASE_TRY(make_dir(change, versions, err));
@@ -208,9 +213,10 @@ static enum base_code take_number(const struct store_change *change,
     return base_dir_sync(root_fd, "jobs", err);
 }
 
+/* The version's directory in staging, synced.  *ret_digest: its manifest's. */
 static enum base_code make_version(const struct store_change *change,
                                    const struct ptc_manifest_new *manifest,
-                                   char **ret_path,
+                                   struct base_digest *ret_digest,
                                    struct base_err *err)
 {
     BASE_AUTO_MEM char *path = base_path("%s/version", change->staging);
@@ -222,33 +228,26 @@ static enum base_code make_version(const struct store_change *change,
     }
     BASE_TRY(ptc_manifest_encode(manifest, &bytes, err));
     BASE_TRY(base_buf_check(&bytes, err));
+    /* A manifest ends in its digest. */
+    memcpy(ret_digest->bytes, bytes.ptr + bytes.len - sizeof(ret_digest->bytes),
+           sizeof(ret_digest->bytes));
     BASE_TRY(make_dir(change, path, err));
     BASE_TRY(
         write_staged(change, "version/manifest", base_buf_str(&bytes), err));
     BASE_TRY(write_staged(change, "version/lock", BASE_STR(""), err));
-    BASE_TRY(base_dir_sync(store_root_fd(change->root), path, err));
-    *ret_path = base_steal(&path);
-    return BASE_OK;
+    return base_dir_sync(store_root_fd(change->root), path, err);
 }
 
-enum base_code store_change_publish(struct store_change *change,
-                                    struct ptc_manifest_new *manifest,
-                                    uint64_t *ret_number,
-                                    struct base_err *err)
+/* The one rename. */
+static enum base_code
+show(struct store_change *change, uint64_t number, struct base_err *err)
 {
     int root_fd = store_root_fd(change->root);
-    BASE_AUTO_MEM char *staged = NULL;
-    BASE_AUTO_MEM char *place = NULL;
+    BASE_AUTO_MEM char *staged = base_path("%s/version", change->staging);
+    BASE_AUTO_MEM char *place = store_version_path(change->job, number, "");
     BASE_AUTO_MEM char *parent = base_path("jobs/%s/versions", change->job);
-    uint64_t number = 0;
 
-    BASE_TRY(store_change_place(change, err));
-    BASE_TRY(place_table(change, manifest->table, err));
-    BASE_TRY(take_number(change, &number, err));
-    manifest->head.version = number;
-    BASE_TRY(make_version(change, manifest, &staged, err));
-    place = base_path("jobs/%s/versions/%" PRIu64, change->job, number);
-    if (place == NULL || parent == NULL) {
+    if (staged == NULL || place == NULL || parent == NULL) {
         return store_change_no_mem(err);
     }
     BASE_TRY(base_fault_check(BASE_FAULT_store_publish, err));
@@ -256,8 +255,28 @@ enum base_code store_change_publish(struct store_change *change,
     BASE_TRY(store_change_check_adopted(change, err));
     BASE_TRY(base_rename_new(root_fd, staged, place, err));
     change->is_published = true;
-    *ret_number = number;
     store_change_seal_adopted(change);
     BASE_TRY(base_fault_check(BASE_FAULT_store_published, err));
     return base_dir_sync(root_fd, parent, err);
+}
+
+enum base_code store_change_publish(struct store_change *change,
+                                    struct ptc_manifest_new *manifest,
+                                    uint64_t *ret_number,
+                                    struct base_err *err)
+{
+    struct base_digest digest;
+    uint64_t number = 0;
+
+    BASE_TRY(store_change_place(change, err));
+    BASE_TRY(place_table(change, manifest->table, err));
+    BASE_TRY(store_change_number(change, &number, err));
+    manifest->head.version = number;
+    BASE_TRY(make_version(change, manifest, &digest, err));
+    BASE_TRY(take_number(change, number, err));
+    BASE_TRY(change->attempt.number != 0
+                 ? store_change_vote(change, manifest, digest, err)
+                 : show(change, number, err));
+    *ret_number = number;
+    return BASE_OK;
 }

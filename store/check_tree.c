@@ -7,6 +7,7 @@
 
 #include "store/check_priv.h"
 #include "store/root_priv.h"
+#include "store/vote_priv.h"
 
 static bool is_kind(const struct check *check, const char *path, mode_t kind)
 {
@@ -50,35 +51,60 @@ static enum base_code check_entries(struct check *check,
 
 static enum base_code check_root(struct check *check, struct base_err *err)
 {
-    static const char *const names[] = {"id",     "lock", "blobs",
-                                        "tables", "jobs", "staging"};
-    STORE_AUTO_LISTING left = {0};
-    bool is_busy;
+    static const char *const names[] = {"id",   "lock",    "blobs", "tables",
+                                        "jobs", "staging", "owner"};
+    enum { N_NEEDED = 6 }; /* of these */
 
     BASE_TRY(check_entries(check, ".", names, sizeof(names) / sizeof(names[0]),
                            err));
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+    for (size_t i = 0; i < N_NEEDED; i++) {
         if (!is_kind(check, names[i], i < 2 ? S_IFREG : S_IFDIR)) {
             check_tell(check, "%s: is missing, or no %s", names[i],
                        i < 2 ? "regular file" : "directory");
         }
     }
+    return BASE_OK;
+}
+
+/* Does somebody own what @name, in staging/ at @path, is?  Owner's are the
+ * stagings of living mounts, and votes. */
+static enum base_code is_owned(const struct check *check,
+                               const char *name,
+                               const char *path,
+                               bool *ret,
+                               struct base_err *err)
+{
+    struct store_vote vote;
+
+    if (store_vote_name_parse(name, &vote)) {
+        return store_vote_is_cast(check->root, path, ret, err);
+    }
+    *ret =
+        store_staging_is_one(name) && store_staging_is_held(check->root, path);
+    return BASE_OK;
+}
+
+static enum base_code check_staging(struct check *check, struct base_err *err)
+{
+    STORE_AUTO_LISTING left = {0};
+    bool is_busy;
+
     /* In this order: what was there before nobody held the lock, and still is,
      * has no owner. */
     BASE_TRY(check_list(check, "staging", &left, err));
     BASE_TRY(store_root_is_busy(check->root, &is_busy, err));
     for (size_t i = 0; i < left.n && !is_busy; i++) {
         BASE_AUTO_MEM char *path = base_path("staging/%s", left.names[i]);
+        bool has_owner = false;
         struct stat st;
 
         if (path == NULL) {
             return base_fail(err, BASE_NO_MEM, "staging: cannot check");
         }
+        BASE_TRY(is_owned(check, left.names[i], path, &has_owner, err));
         /* A change that ended between the two took it away. */
-        if (!(store_staging_is_one(left.names[i]) &&
-              store_staging_is_held(check->root, path)) &&
-            fstatat(store_root_fd(check->root), path, &st,
-                    AT_SYMLINK_NOFOLLOW) == 0) {
+        if (!has_owner && fstatat(store_root_fd(check->root), path, &st,
+                                  AT_SYMLINK_NOFOLLOW) == 0) {
             check_tell(check,
                        "%s: left by a change that died; the next change "
                        "removes it",
@@ -245,14 +271,64 @@ check_job(struct check *check, const char *job, struct base_err *err)
     return BASE_OK;
 }
 
+/* A vote's version, which nobody removes while it is open. */
+static enum base_code check_vote(struct check *check,
+                                 const struct store_vote *vote,
+                                 struct base_err *err)
+{
+    BASE_AUTO(store_version) v = NULL;
+    enum base_code code;
+
+    if (vote->is_damaged) {
+        check_tell(check,
+                   "job '%s', attempt %" PRIu64 ": its vote is malformed",
+                   vote->job, vote->number);
+        return BASE_OK;
+    }
+    code =
+        store_version_open_voted(check->root, vote->job, vote->number, &v, err);
+    if (code == BASE_NOT_FOUND) {
+        return BASE_OK; /* decided meanwhile */
+    }
+    if (check_is_finding(code)) {
+        check_tell(check, "%s", err->text);
+        return BASE_OK;
+    }
+    BASE_TRY(code);
+    if (!base_digest_eq(ptc_manifest_digest(store_version_manifest(v)),
+                        vote->manifest)) {
+        check_tell(check, "%s: its manifest is not the one voted for",
+                   store_version_label(v));
+    }
+    return keep_version(check, &v, err);
+}
+
+static enum base_code check_votes(struct check *check, struct base_err *err)
+{
+    BASE_AUTO_MEM struct store_vote *votes = NULL;
+    size_t n = 0;
+    enum base_code code = store_vote_list(check->root, &votes, &n, err);
+
+    if (code == BASE_NOT_FOUND) { /* no staging/: told */
+        return BASE_OK;
+    }
+    BASE_TRY(code);
+    for (size_t i = 0; i < n; i++) {
+        BASE_TRY(check_vote(check, &votes[i], err));
+    }
+    return BASE_OK;
+}
+
+/* Votes come last: a blob that a version names, too, is told with that. */
 enum base_code check_tree(struct check *check, struct base_err *err)
 {
     STORE_AUTO_LISTING jobs = {0};
 
     BASE_TRY(check_root(check, err));
+    BASE_TRY(check_staging(check, err));
     BASE_TRY(check_list(check, "jobs", &jobs, err));
     for (size_t i = 0; i < jobs.n; i++) {
         BASE_TRY(check_job(check, jobs.names[i], err));
     }
-    return BASE_OK;
+    return check_votes(check, err);
 }

@@ -312,7 +312,8 @@ static enum base_code compact_once(struct store_root *root,
     if (is_compact) {
         return BASE_OK;
     }
-    BASE_TRY(store_change_begin(root, job, pack.file_bytes, &change, err));
+    BASE_TRY(
+        store_change_begin(root, job, pack.file_bytes, NULL, &change, err));
     if (store_version_is_replaced(root, source->version)) {
         return base_fail(err, BASE_CHANGED,
                          "%s: its manifest was replaced meanwhile",

@@ -10,6 +10,7 @@
 #include "store/derive.h"
 #include "store/source_priv.h"
 #include "store/target_priv.h"
+#include "store/vote_priv.h"
 
 #define LAYOUT_MAX_BYTES ((size_t)PTC_SPEC_MAX_BYTES * 4)
 
@@ -120,12 +121,21 @@ enum base_code store_rescale_source(struct store_root *root,
                                     void (*dropped)(void *ctx,
                                                     const char *path),
                                     void *ctx,
+                                    const struct store_attempt *attempt,
                                     uint64_t *ret_number,
                                     struct base_err *err)
 {
     BASE_AUTO(store_change) change = NULL;
+    uint64_t made = 0;
 
-    BASE_TRY(store_change_begin(root, job, 0, &change, err));
+    BASE_TRY(
+        store_vote_find(root, job, attempt, "rescale", UINT64_MAX, &made, err));
+    if (made != 0) {
+        ptc_spec_free(base_steal(to));
+        *ret_number = made;
+        return BASE_OK;
+    }
+    BASE_TRY(store_change_begin(root, job, 0, attempt, &change, err));
     return publish(change, source, to, dropped, ctx, ret_number, err);
 }
 
@@ -135,14 +145,23 @@ enum base_code store_rescale(struct store_root *root,
                              struct ptc_spec **to,
                              void (*dropped)(void *ctx, const char *path),
                              void *ctx,
+                             const struct store_attempt *attempt,
                              uint64_t *ret_number,
                              struct base_err *err)
 {
     BASE_AUTO(store_change) change = NULL;
     BASE_AUTO(store_version) version = NULL;
     BASE_AUTO(store_source) source = NULL;
+    uint64_t made = 0;
 
-    BASE_TRY(store_change_begin(root, job, 0, &change, err));
+    BASE_TRY(
+        store_vote_find(root, job, attempt, "rescale", UINT64_MAX, &made, err));
+    if (made != 0) {
+        ptc_spec_free(base_steal(to));
+        *ret_number = made;
+        return BASE_OK;
+    }
+    BASE_TRY(store_change_begin(root, job, 0, attempt, &change, err));
     BASE_TRY(store_version_open(root, job, number, &version, err));
     BASE_TRY(store_source_open_version(root, &version, &source, err));
     return publish(change, source, to, dropped, ctx, ret_number, err);
@@ -151,6 +170,7 @@ enum base_code store_rescale(struct store_root *root,
 enum base_code store_rollback(struct store_root *root,
                               const char *job,
                               uint64_t number,
+                              const struct store_attempt *attempt,
                               uint64_t *ret_number,
                               struct base_err *err)
 {
@@ -159,8 +179,15 @@ enum base_code store_rollback(struct store_root *root,
     BASE_AUTO(store_version) version = NULL;
     BASE_AUTO(store_source) source = NULL;
     const struct ptc_manifest *manifest;
+    uint64_t made = 0;
 
-    BASE_TRY(store_change_begin(root, job, 0, &change, err));
+    BASE_TRY(store_vote_find(root, job, attempt, "rollback", UINT64_MAX, &made,
+                             err));
+    if (made != 0) {
+        *ret_number = made;
+        return BASE_OK;
+    }
+    BASE_TRY(store_change_begin(root, job, 0, attempt, &change, err));
     BASE_TRY(store_version_open(root, job, number, &version, err));
     BASE_TRY(store_source_open_version(root, &version, &source, err));
     manifest = store_version_manifest(source->version);

@@ -2,7 +2,7 @@
  *
  * The lock is flock on ROOT/lock.  It dies with its holder, so what lies in
  * staging/ when it is got was left by a change that died, and is removed (but
- * for a save.JOB of a mount that lives: staging.c).  The
+ * for a save.JOB of a mount that lives, staging.c, and votes, vote.c).  The
  * file's text is the holder's pid, only for the error of those who wait. */
 #include "store/root.h"
 
@@ -20,13 +20,16 @@
 #include "base/num.h"
 #include "store/blob.h"
 #include "store/root_priv.h"
+#include "store/vote_priv.h"
 
 /* Owner: one thread, but for what is const, which any thread may call. */
 struct store_root {
     char *path;
     uint64_t budget_bytes;
     int fd;
-    int lock_fd; /* -1: not locked by us */
+    int lock_fd;  /* -1: not locked by us */
+    int owner_fd; /* -1: not owned by us */
+    bool serves_owner;
     char id[STORE_BLOB_TEXT_BYTES];
 };
 
@@ -36,6 +39,9 @@ void store_root_free(struct store_root *root)
         return;
     }
     store_root_unlock(root);
+    if (root->owner_fd >= 0) {
+        (void)close(root->owner_fd); /* gives it up */
+    }
     if (root->fd >= 0) {
         (void)close(root->fd); /* was only read */
     }
@@ -158,6 +164,7 @@ store_root_open(const char *path, struct store_root **ret, struct base_err *err)
     }
     root->fd = -1;
     root->lock_fd = -1;
+    root->owner_fd = -1;
     root->path = strdup(path);
     if (root->path == NULL) {
         return base_fail(err, BASE_NO_MEM, "%s: cannot open", path);
@@ -311,17 +318,40 @@ static enum base_code staging_clear(struct store_root *root,
     BASE_TRY(store_list(root, "staging", &left, err));
     for (size_t i = 0; i < left.n; i++) {
         BASE_AUTO_MEM char *path = base_path("staging/%s", left.names[i]);
+        struct store_vote vote;
 
         if (path == NULL) {
             return base_fail(err, BASE_NO_MEM, "staging: cannot clear");
         }
         if (store_staging_is_one(left.names[i])) { /* perhaps in use */
             BASE_TRY(store_staging_clear(root, path, err));
+        } else if (store_vote_name_parse(left.names[i], &vote)) {
+            BASE_TRY(store_vote_clear(root, path, err));
         } else {
             BASE_TRY(base_dir_remove(root->fd, path, err));
         }
     }
     return BASE_OK;
+}
+
+enum base_code store_root_own(struct store_root *root, struct base_err *err)
+{
+    return root->owner_fd >= 0 ? BASE_OK
+                               : store_owner_take(root, &root->owner_fd, err);
+}
+
+void store_root_serve_owner(struct store_root *root)
+{
+    root->serves_owner = true;
+}
+
+/* May we change the store, if it has an owner?  Errors: BASE_DENIED */
+static enum base_code check_owner(const struct store_root *root,
+                                  struct base_err *err)
+{
+    return root->owner_fd >= 0 || root->serves_owner
+               ? BASE_OK
+               : store_owner_check(root, err);
 }
 
 enum base_code
@@ -336,10 +366,14 @@ store_root_lock(struct store_root *root, int64_t wait_ns, struct base_err *err)
                          "%s: this program is changing the store already",
                          root->path);
     }
+    BASE_TRY(check_owner(root, err));
     BASE_TRY(open_lock(root, &fd, err));
     code = store_flock(fd, LOCK_EX, wait_ns, "lock", err);
     if (code == BASE_EXISTS) {
         return lock_fail(root, fd, err);
+    }
+    if (code == BASE_OK) {
+        BASE_TRY(check_owner(root, err)); /* it may have come meanwhile */
     }
     if (code == BASE_OK) {
         code = store_same_file(root, "lock", fd, &is_same, err);

@@ -3,6 +3,8 @@
  *   ROOT/id                        "retile store 1\n", a random identity, the
  *                                  budget
  *   ROOT/lock                      flock: who holds it may change the store
+ *   ROOT/owner                     flock: the agent that the store belongs to,
+ *                                  for its life; absent before the first
  *   ROOT/blobs/ab/abcdef...        bytes, random names; immutable once named by
  *                                  a manifest: never written, only unlinked
  *   ROOT/tables/DIGEST             tables, in their text form
@@ -16,6 +18,8 @@
  *   ROOT/jobs/JOB/last             the highest number ever given (decimal)
  *   ROOT/staging/ATTEMPT/          what an unfinished change has made; removed
  *                                  by whoever takes the lock next
+ *   ROOT/staging/vote.JOB.7/       a change that waits for a coordinator's
+ *                                  answer (store/vote.h)
  *   ROOT/staging/save.JOB/         saves being written (store/save.h); removed
  *                                  when nobody holds its lock
  *
@@ -57,11 +61,21 @@ const char *store_root_id(const struct store_root *root); /* 32 hex digits */
 int store_root_fd(const struct store_root *root);
 
 /* Take the lock for a change, waiting at most @wait_ns; then remove what dead
- * changes left in staging/.  Errors: BASE_EXISTS (still held; names the pid). */
+ * changes left in staging/.
+ * Errors: BASE_EXISTS  still held; names the pid
+ *         BASE_DENIED  at once: the store belongs to an agent, which is asked
+ *                      instead (names its pid) */
 enum base_code store_root_lock(struct store_root *root,
                                int64_t wait_ns,
                                struct base_err *err) BASE_MUST_CHECK;
 void store_root_unlock(struct store_root *root);
+
+/* Own the store as long as @root lives: others' changes are refused, reading is
+ * not.  Errors: BASE_EXISTS (another process owns it; names the pid) */
+enum base_code store_root_own(struct store_root *root,
+                              struct base_err *err) BASE_MUST_CHECK;
+/* @root is the owner's, too: a mount or a mover that the agent has started. */
+void store_root_serve_owner(struct store_root *root);
 
 /* Bytes of all blobs and of all that is in staging/, and the most they may be. */
 enum base_code store_root_usage(const struct store_root *root,

@@ -49,6 +49,9 @@ enum base_code store_same_file(const struct store_root *root,
                                bool *ret,
                                struct base_err *err) BASE_MUST_CHECK;
 
+/* How long a change waits for the lock. */
+#define STORE_LOCK_WAIT_NS ((int64_t)10 * 1000000000)
+
 bool store_root_is_locked(const struct store_root *root);  /* by us */
 uint64_t store_root_budget(const struct store_root *root); /* 0: none */
 /* Is the file that we locked still ROOT/lock?  When somebody has removed it,
@@ -60,6 +63,14 @@ enum base_code store_root_keep_lock(const struct store_root *root,
 enum base_code store_root_is_busy(const struct store_root *root,
                                   bool *ret,
                                   struct base_err *err) BASE_MUST_CHECK;
+
+/* Take flock on ROOT/owner; *ret_fd is given.  Errors: BASE_EXISTS */
+enum base_code store_owner_take(const struct store_root *root,
+                                int *ret_fd,
+                                struct base_err *err) BASE_MUST_CHECK;
+/* Has the store an owner now?  Errors: BASE_DENIED (it has) */
+enum base_code store_owner_check(const struct store_root *root,
+                                 struct base_err *err) BASE_MUST_CHECK;
 
 /* The staging of a job's saves (store/save.h): is @name, in staging/, one?
  * Remove the one at @path ("staging/save.JOB") when nobody holds it. */
@@ -103,6 +114,13 @@ store_version_open_replaced(const struct store_root *root,
                             struct base_err *err) BASE_MUST_CHECK;
 /* Is @name that of such a manifest?  "manifest.3" */
 bool store_replaced_parse(const char *name, uint64_t *ret);
+/* The same of a version that waits in staging/vote.JOB.NUMBER/version.
+ * Errors: BASE_NOT_FOUND (decided meanwhile) */
+enum base_code store_version_open_voted(const struct store_root *root,
+                                        const char *job,
+                                        uint64_t number,
+                                        struct store_version **ret,
+                                        struct base_err *err) BASE_MUST_CHECK;
 /* The table in tables/DIGEST.  Errors: BASE_NOT_FOUND, BASE_MISMATCH (its bytes
  * have another digest), BASE_BAD_INPUT */
 enum base_code store_table_read(const struct store_root *root,

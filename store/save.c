@@ -15,6 +15,7 @@
 #include "store/root_priv.h"
 #include "store/save_priv.h"
 #include "store/target_priv.h"
+#include "store/vote_priv.h"
 
 /* A region that is the parent's, with its digests. */
 struct kept {
@@ -84,6 +85,18 @@ static enum base_code find_published(const struct store_root *root,
         }
     }
     return BASE_OK;
+}
+
+static enum base_code find_made(const struct store_root *root,
+                                const char *job,
+                                const struct store_save *save,
+                                uint64_t *ret_number,
+                                struct base_err *err)
+{
+    return save->attempt.number != 0
+               ? store_vote_find(root, job, &save->attempt, "save", save->step,
+                                 ret_number, err)
+               : find_published(root, job, save, ret_number, err);
 }
 
 /* --- blobs -------------------------------------------------------------- */
@@ -312,7 +325,7 @@ publish(struct commit *commit, uint64_t *ret_number, struct base_err *err)
 
     BASE_TRY(store_change_begin(store_staging_root(commit->staging),
                                 store_staging_job(commit->staging), 0,
-                                &commit->change, err));
+                                &looked->save->attempt, &commit->change, err));
     BASE_TRY(check_newest(commit, err));
     BASE_TRY(add_files(commit, err));
     BASE_TRY(add_objects(commit, err));
@@ -371,8 +384,8 @@ enum base_code store_save_commit(struct store_staging *staging,
     uint64_t number = 0;
 
     err = err == NULL ? &own : err; /* problems are told from it */
-    BASE_TRY(find_published(store_staging_root(staging),
-                            store_staging_job(staging), save, &number, err));
+    BASE_TRY(find_made(store_staging_root(staging), store_staging_job(staging),
+                       save, &number, err));
     if (number != 0) {
         *ret_number = number;
         return BASE_OK;

@@ -23,6 +23,7 @@
 #include <stdint.h>
 
 #include "store/root.h"
+#include "store/vote.h"
 
 struct store_staging;
 void store_staging_free(struct store_staging *staging); /* keeps the files */
@@ -71,6 +72,7 @@ struct store_save {
     const char *layout; /* without a parent: a SPEC, as on a command line;
                            NULL: the save's own layout.yaml */
     enum store_replicas replicas;
+    struct store_attempt attempt; /* number 0: published at once */
     /* Each thing that is wrong, as a line that names rank, file and tensor (at
      * most 100, then how many more); or that is worth telling.  May be NULL. */
     void (*tell)(void *ctx, bool is_refusal, const char *text);
@@ -87,6 +89,9 @@ struct store_save {
  * retile.json; of a rank object either all ranks that are due have one, or none.
  * retile.json and a file's metadata "step" must say @step.
  * Idempotent: a save that a killed server published already gives its number.
+ * With an attempt there is a vote for it when this returns, *ret_number is the
+ * attempt's, and the staged files must not be written to until it is decided:
+ * once published they are sealed, after an abort they can be mended.
  * Errors: BASE_MISMATCH, BASE_BAD_INPUT  refused: told, nothing has changed
  *         BASE_LIMIT, BASE_NO_SPACE, BASE_IO, BASE_CHANGED (written meanwhile) */
 enum base_code store_save_commit(struct store_staging *staging,

@@ -1,4 +1,4 @@
-/* The sweep: what no manifest names is removed.
+/* The sweep: what no manifest names is removed, those of votes included.
  *
  * Needs the lock, so that no change puts blobs in place before their manifest.
  * A manifest that cannot be read might name any blob: it stops the sweep.
@@ -20,6 +20,7 @@
 #include "store/blob.h"
 #include "store/root.h"
 #include "store/root_priv.h"
+#include "store/vote.h"
 
 /* What manifests name.  Digests and blobs' names are 16 bytes both. */
 struct named {
@@ -161,6 +162,29 @@ static enum base_code named_version(const struct store_root *root,
     return named_add(current, named, err);
 }
 
+/* Those that wait for an answer: they may be versions yet. */
+static enum base_code named_votes(const struct store_root *root,
+                                  struct named *named,
+                                  struct base_err *err)
+{
+    BASE_AUTO_MEM struct store_vote *votes = NULL;
+    size_t n = 0;
+
+    BASE_TRY(store_vote_list(root, &votes, &n, err));
+    for (size_t i = 0; i < n; i++) {
+        BASE_AUTO(store_version) v = NULL;
+        enum base_code code = store_version_open_voted(
+            root, votes[i].job, votes[i].number, &v, err);
+
+        if (code != BASE_OK) {
+            return base_wrap(err, code,
+                             "nothing is swept: a vote cannot be read");
+        }
+        BASE_TRY(named_add(v, named, err));
+    }
+    return BASE_OK;
+}
+
 static enum base_code named_collect(const struct store_root *root,
                                     struct named *named,
                                     struct base_err *err)
@@ -186,6 +210,7 @@ static enum base_code named_collect(const struct store_root *root,
             }
         }
     }
+    BASE_TRY(named_votes(root, named, err));
     named->blobs.n = names_sort(named->blobs.items, named->blobs.n);
     named->tables.n = names_sort(named->tables.items, named->tables.n);
     return BASE_OK;

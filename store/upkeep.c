@@ -120,7 +120,7 @@ static enum base_code digest_once(struct store_root *root,
                                   derived.manifest.n_regions, derived.chunks,
                                   &digest, err));
     BASE_TRY(base_fault_check(BASE_FAULT_digest_done, err));
-    BASE_TRY(store_change_begin(root, job, 0, &change, err));
+    BASE_TRY(store_change_begin(root, job, 0, NULL, &change, err));
     BASE_TRY(store_change_replace(change, &derived.manifest,
                                   ptc_manifest_head(manifest)->version,
                                   ptc_manifest_digest(manifest), err));

@@ -26,6 +26,7 @@
 #include "store/blob.h"
 #include "store/root.h"
 #include "store/root_priv.h"
+#include "store/vote_priv.h"
 
 /* A release holds a version's lock for a rename.  A reader that waits longer
  * met one that was stopped. */
@@ -125,31 +126,27 @@ enum base_code store_version_missing(const struct store_root *root,
 
 /* --- opening --- */
 
+/* @folder is the version's, relative to the root. */
 static enum base_code version_hold(const struct store_root *root,
-                                   const char *job,
-                                   uint64_t number,
+                                   const char *folder,
                                    struct store_version *v,
                                    struct base_err *err)
 {
-    BASE_AUTO_MEM char *path = store_version_path(job, number, "/lock");
-    BASE_AUTO_MEM char *folder = store_version_path(job, number, "");
+    BASE_AUTO_MEM char *path = base_path("%s/lock", folder);
     struct stat st;
     bool is_same;
     enum base_code code;
 
-    if (path == NULL || folder == NULL) {
+    if (path == NULL) {
         return base_fail(err, BASE_NO_MEM, "%s: cannot open", v->label);
     }
     code = base_io_open(store_root_fd(root), path,
                         O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0, path,
                         &v->lock_fd, err);
-    if (code == BASE_NOT_FOUND) {
-        if (fstatat(store_root_fd(root), folder, &st, AT_SYMLINK_NOFOLLOW) ==
-            0) {
-            return base_fail(err, BASE_BAD_INPUT, "%s: has no file 'lock'",
-                             v->label);
-        }
-        return store_version_missing(root, job, number, err);
+    if (code == BASE_NOT_FOUND &&
+        fstatat(store_root_fd(root), folder, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+        return base_fail(err, BASE_BAD_INPUT, "%s: has no file 'lock'",
+                         v->label);
     }
     BASE_TRY(code);
     if (fstat(v->lock_fd, &st) < 0) {
@@ -167,10 +164,9 @@ static enum base_code version_hold(const struct store_root *root,
     }
     BASE_TRY(code);
     BASE_TRY(store_same_file(root, path, v->lock_fd, &is_same, err));
-    if (!is_same) {
-        return store_version_missing(root, job, number, err);
-    }
-    return BASE_OK;
+    return is_same ? BASE_OK
+                   : base_fail(err, BASE_NOT_FOUND, "%s: is there no more",
+                               v->label);
 }
 
 /* Lock the manifest at @path; *ret_named tells whether it still has a name. */
@@ -218,15 +214,14 @@ static enum base_code manifest_lock(const struct store_root *root,
     return BASE_OK;
 }
 
-/* @file: "/manifest", or one that was replaced. */
+/* @file: "manifest", or one that was replaced. */
 static enum base_code version_map(const struct store_root *root,
-                                  const char *job,
-                                  uint64_t number,
+                                  const char *folder,
                                   const char *file,
                                   struct store_version *v,
                                   struct base_err *err)
 {
-    BASE_AUTO_MEM char *path = store_version_path(job, number, file);
+    BASE_AUTO_MEM char *path = base_path("%s/%s", folder, file);
     bool is_named = false;
 
     if (path == NULL) {
@@ -247,30 +242,31 @@ static enum base_code version_map(const struct store_root *root,
     return BASE_OK;
 }
 
-/* A version by one of its manifests, @label is taken. */
+/* Version @number in @folder, by one of its manifests; both texts are taken. */
 static enum base_code open_file(const struct store_root *root,
-                                const char *job,
-                                uint64_t number,
+                                char *folder,
                                 const char *file,
                                 char *label,
+                                uint64_t number,
                                 struct store_version **ret,
                                 struct base_err *err)
 {
     BASE_AUTO(store_version) v = calloc(1, sizeof(*v));
+    BASE_AUTO_MEM char *own_folder = folder;
     uint64_t said;
 
     if (v != NULL) {
         v->lock_fd = -1;
         v->manifest_fd = -1;
     }
-    if (v == NULL || label == NULL) {
+    if (v == NULL || label == NULL || folder == NULL) {
         free(label);
-        return base_fail(err, BASE_NO_MEM, "%s@%" PRIu64 ": cannot open", job,
+        return base_fail(err, BASE_NO_MEM, "version %" PRIu64 ": cannot open",
                          number);
     }
     v->label = label;
-    BASE_TRY(version_hold(root, job, number, v, err));
-    BASE_TRY(version_map(root, job, number, file, v, err));
+    BASE_TRY(version_hold(root, folder, v, err));
+    BASE_TRY(version_map(root, folder, file, v, err));
     BASE_TRY(ptc_manifest_open((struct base_str){v->map, v->n_map}, v->label,
                                &v->manifest, err));
     said = ptc_manifest_head(v->manifest)->version;
@@ -294,8 +290,8 @@ enum base_code store_version_open_manifest(const struct store_root *root,
     enum base_code code;
 
     BASE_TRY(store_job_check(job, err));
-    code = open_file(root, job, number, "/manifest",
-                     base_path("%s@%" PRIu64, job, number), ret, err);
+    code = open_file(root, store_version_path(job, number, ""), "manifest",
+                     base_path("%s@%" PRIu64, job, number), number, ret, err);
     if (code != BASE_NOT_FOUND) {
         return code;
     }
@@ -305,7 +301,18 @@ enum base_code store_version_open_manifest(const struct store_root *root,
         return base_fail(err, BASE_BAD_INPUT, "%s@%" PRIu64 ": has no manifest",
                          job, number);
     }
-    return code;
+    return store_version_missing(root, job, number, err);
+}
+
+enum base_code store_version_open_voted(const struct store_root *root,
+                                        const char *job,
+                                        uint64_t number,
+                                        struct store_version **ret,
+                                        struct base_err *err)
+{
+    return open_file(root, store_vote_path(job, number, "/version"), "manifest",
+                     base_path("%s@%" PRIu64 " (a vote)", job, number), number,
+                     ret, err);
 }
 
 bool store_replaced_parse(const char *name, uint64_t *ret)
@@ -323,13 +330,13 @@ enum base_code store_version_open_replaced(const struct store_root *root,
                                            struct store_version **ret,
                                            struct base_err *err)
 {
-    char file[sizeof("/" REPLACED_PREFIX) + 24];
+    char file[sizeof(REPLACED_PREFIX) + 24];
 
     BASE_TRY(store_job_check(job, err));
-    (void)snprintf(file, sizeof(file), "/" REPLACED_PREFIX "%" PRIu64, k);
-    return open_file(root, job, number, file,
-                     base_path("%s@%" PRIu64 " (%s)", job, number, file + 1),
-                     ret, err);
+    (void)snprintf(file, sizeof(file), REPLACED_PREFIX "%" PRIu64, k);
+    return open_file(root, store_version_path(job, number, ""), file,
+                     base_path("%s@%" PRIu64 " (%s)", job, number, file),
+                     number, ret, err);
 }
 
 bool store_version_is_replaced(const struct store_root *root,

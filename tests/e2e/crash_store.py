@@ -22,8 +22,9 @@ import tempfile
 
 import store as lab
 
-# Passed by a mount only; mount_kill.py has the same test for these.
-MOUNTS = ("mount.", "save.", "digest.")
+# Passed by a mount only, or where a coordinator decides; mount_kill.py and
+# test_vote_fault.c have the same test for these.
+MOUNTS = ("mount.", "save.", "digest.", "vote.")
 EVERY_PASS = "RETILE_CASES" in os.environ
 check, run, same = lab.check, lab.run, lab.same
 

@@ -88,7 +88,8 @@ uint64_t store_lab_import(struct store_root *root, const char *dir)
 
     assert_ok(store_source_open_dir(store_lab_at(dir), NULL, &source, &err),
               &err);
-    assert_ok(store_import(root, "j", source, &options, &number, &err), &err);
+    assert_ok(store_import(root, "j", source, &options, NULL, &number, &err),
+              &err);
     return number;
 }
 
@@ -99,8 +100,9 @@ uint64_t store_lab_rescale(struct store_root *root, const char *yaml)
     uint64_t number = 0;
 
     assert_ok(ptc_spec_parse(base_str_of(yaml), "spec", &spec, &err), &err);
-    assert_ok(store_rescale(root, "j", 0, &spec, NULL, NULL, &number, &err),
-              &err);
+    assert_ok(
+        store_rescale(root, "j", 0, &spec, NULL, NULL, NULL, &number, &err),
+        &err);
     return number;
 }
 

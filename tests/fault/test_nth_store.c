@@ -356,7 +356,7 @@ static enum base_code do_import(struct base_err *err)
 
     BASE_TRY(open_root(&root, err));
     BASE_TRY(store_source_open_dir(store_lab_at("b"), NULL, &source, err));
-    return store_import(root, "j", source, &options, &number, err);
+    return store_import(root, "j", source, &options, NULL, &number, err);
 }
 
 static void arrange_one(struct store_root *root)
@@ -379,7 +379,7 @@ static enum base_code do_rescale(struct base_err *err)
 
     BASE_TRY(open_root(&root, err));
     BASE_TRY(ptc_spec_parse(BASE_STR(SAMPLE_DP4), "spec", &spec, err));
-    return store_rescale(root, "j", 0, &spec, NULL, NULL, &number, err);
+    return store_rescale(root, "j", 0, &spec, NULL, NULL, NULL, &number, err);
 }
 
 static enum base_code do_rollback(struct base_err *err)
@@ -388,7 +388,7 @@ static enum base_code do_rollback(struct base_err *err)
     uint64_t number;
 
     BASE_TRY(open_root(&root, err));
-    return store_rollback(root, "j", 1, &number, err);
+    return store_rollback(root, "j", 1, NULL, &number, err);
 }
 
 static void test_rescale(void **state)

@@ -202,6 +202,7 @@ enum base_code saved_commit(struct saved *saved,
                               .parent = parent,
                               .layout = saved->spec,
                               .replicas = replicas,
+                              .attempt = saved->attempt,
                               .tell = on_tell,
                               .ctx = saved};
 

@@ -33,8 +33,9 @@ struct saved {
     struct ptc_layout *layout;
     struct base_buf told; /* lines: "! " or "- ", text */
     uint64_t n_refusals;
-    const char *spec;   /* of saves without a parent */
-    void (*hook)(void); /* called at each line, perhaps */
+    const char *spec;             /* of saves without a parent */
+    void (*hook)(void);           /* called at each line, perhaps */
+    struct store_attempt attempt; /* of commits from here on */
 };
 
 /* Setup and teardown of a test whose state is a struct saved. */

@@ -40,7 +40,7 @@ static enum base_code import(struct store_root *root,
     const struct store_import_options options = {.n_threads = 2};
     BASE_AUTO(store_source) source = open_dir(path);
 
-    return store_import(root, "j", source, &options, ret_number, err);
+    return store_import(root, "j", source, &options, NULL, ret_number, err);
 }
 
 static uint64_t must_import(struct store_root *root, const char *path)
@@ -60,7 +60,8 @@ static enum base_code rescale(struct store_root *root,
     BASE_AUTO(ptc_spec) spec = NULL;
 
     assert_ok(ptc_spec_parse(base_str_of(yaml), "spec", &spec, err), err);
-    return store_rescale(root, "j", 0, &spec, NULL, NULL, ret_number, err);
+    return store_rescale(root, "j", 0, &spec, NULL, NULL, NULL, ret_number,
+                         err);
 }
 
 static struct store_source *open_version(struct store_root *root,
@@ -267,7 +268,7 @@ static void test_rollback_is_a_new_number(void **state)
 
     (void)must_import(root, a);
     assert_ok(rescale(root, SAMPLE_DP4, &number, &err), &err);
-    assert_ok(store_rollback(root, "j", 1, &number, &err), &err);
+    assert_ok(store_rollback(root, "j", 1, NULL, &number, &err), &err);
     assert_int_equal(number, 3);
     must_equal(root, 3, a);
     assert_ok(store_version_open(root, "j", 0, &version, &err), &err);
@@ -275,7 +276,7 @@ static void test_rollback_is_a_new_number(void **state)
     assert_int_equal(head->version, 3);
     assert_int_equal(head->parent, 1);
     assert_true(base_str_eq(head->origin, BASE_STR("rollback")));
-    assert_int_equal(store_rollback(root, "j", 9, &number, &err),
+    assert_int_equal(store_rollback(root, "j", 9, NULL, &number, &err),
                      BASE_NOT_FOUND);
 }
 
@@ -302,7 +303,7 @@ static void test_an_aborted_change_leaves_nothing(void **state)
     struct base_err err = {0};
     int fd = -1;
 
-    assert_ok(store_change_begin(root, "j", 100, &change, &err), &err);
+    assert_ok(store_change_begin(root, "j", 100, NULL, &change, &err), &err);
     assert_ok(store_change_blob(change, 100, &name, &fd, &err), &err);
     assert_int_equal(n_staged(root), 1);
     store_change_free(base_steal(&change));
@@ -358,8 +359,9 @@ static void test_who_lost_the_lock_does_not_publish(void **state)
     struct base_err err = {0};
     uint64_t number = 0;
 
-    assert_int_equal(store_import(root, "j", source, &options, &number, &err),
-                     BASE_CHANGED);
+    assert_int_equal(
+        store_import(root, "j", source, &options, NULL, &number, &err),
+        BASE_CHANGED);
     assert_int_equal(number, 0);
     assert_int_equal(used(root), 0);
     assert_int_equal(n_staged(root), 0);
@@ -415,7 +417,8 @@ static void test_a_job_needs_a_plain_name(void **state)
         struct base_err err = {0};
 
         assert_int_not_equal(
-            store_change_begin(root, names[i], 0, &change, &err), BASE_OK);
+            store_change_begin(root, names[i], 0, NULL, &change, &err),
+            BASE_OK);
         assert_null(change);
     }
 }

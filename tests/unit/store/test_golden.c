@@ -100,11 +100,13 @@ static struct store_root *make_new(const struct tmp_dir *dir)
     assert_ok(store_root_open(path, &root, &err), &err);
     assert_ok(store_source_open_dir(golden("checkpoint"), NULL, &source, &err),
               &err);
-    assert_ok(store_import(root, "j", source, &options, &number, &err), &err);
+    assert_ok(store_import(root, "j", source, &options, NULL, &number, &err),
+              &err);
     assert_ok(ptc_spec_parse(base_buf_str(&layout), "layout.yaml", &spec, &err),
               &err);
-    assert_ok(store_rescale(root, "j", 1, &spec, NULL, NULL, &number, &err),
-              &err);
+    assert_ok(
+        store_rescale(root, "j", 1, &spec, NULL, NULL, NULL, &number, &err),
+        &err);
     assert_int_equal(number, 2);
     assert_ok(store_root_lock(root, 0, &err), &err);
     assert_ok(store_version_pin(root, "j", 1, "for the tests", &err), &err);
@@ -178,7 +180,7 @@ static void test_an_old_store_is_changed(void **state)
     struct base_err err;
     uint64_t number = 0;
 
-    assert_ok(store_rollback(root, "j", 1, &number, &err), &err);
+    assert_ok(store_rollback(root, "j", 1, NULL, &number, &err), &err);
     assert_int_equal(number, 3); /* `last` was read */
     must_have_the_state(root, 3);
 }

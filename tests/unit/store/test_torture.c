@@ -209,7 +209,7 @@ rescale(struct store_root *root, uint64_t *seed, struct base_err *err)
                    n, base_random_next(seed) % 2 == 0 ? "tp, ~" : "~, tp",
                    base_random_next(seed) % 2 == 0 ? "tp, ~" : "~, tp");
     BASE_TRY(ptc_spec_parse(base_str_of(yaml), "spec", &spec, err));
-    return store_rescale(root, "j", 0, &spec, NULL, NULL, &number, err);
+    return store_rescale(root, "j", 0, &spec, NULL, NULL, NULL, &number, err);
 }
 
 static enum base_code import(struct store_root *root,
@@ -223,7 +223,7 @@ static enum base_code import(struct store_root *root,
     uint64_t number;
 
     BASE_TRY(store_source_open_dir(dir, NULL, &source, err));
-    return store_import(root, "j", source, &options, &number, err);
+    return store_import(root, "j", source, &options, NULL, &number, err);
 }
 
 /* As a save leaves it. */
@@ -236,7 +236,7 @@ undigest(struct store_root *root, uint64_t number, struct base_err *err)
     BASE_AUTO(ptc_pieces) pieces = NULL;
     const struct ptc_manifest *m;
 
-    BASE_TRY(store_change_begin(root, "j", 0, &change, err));
+    BASE_TRY(store_change_begin(root, "j", 0, NULL, &change, err));
     BASE_TRY(store_version_open(root, "j", number, &version, err));
     m = store_version_manifest(version);
     BASE_TRY(
@@ -289,7 +289,7 @@ static enum base_code change_one(struct store_root *root,
     case 1:
         return rescale(root, seed, err);
     case 2:
-        return store_rollback(root, "j", number, &ignored, err);
+        return store_rollback(root, "j", number, NULL, &ignored, err);
     case 3:
     case 4:
         BASE_TRY(store_compact(root, "j", number, &options, err));

@@ -332,8 +332,9 @@ static uint64_t rescale(struct store_root *root, const char *yaml)
     struct base_err err;
 
     assert_ok(ptc_spec_parse(base_str_of(yaml), "spec", &spec, &err), &err);
-    assert_ok(store_rescale(root, "j", 0, &spec, NULL, NULL, &number, &err),
-              &err);
+    assert_ok(
+        store_rescale(root, "j", 0, &spec, NULL, NULL, NULL, &number, &err),
+        &err);
     return number;
 }
 
@@ -348,9 +349,9 @@ static void world_make(struct world *world, struct small_store *store)
     world->root = store->root;
     world->dir = sample_write(store->dir->path, "a", SAMPLE_TP2);
     assert_ok(store_source_open_dir(world->dir, NULL, &source, &err), &err);
-    assert_ok(
-        store_import(store->root, "j", source, &two_threads, &number, &err),
-        &err);
+    assert_ok(store_import(store->root, "j", source, &two_threads, NULL,
+                           &number, &err),
+              &err);
     assert_int_equal(number, 1);
     assert_int_equal(rescale(store->root, SAMPLE_DP4), 2);
 }
@@ -485,9 +486,9 @@ static void test_worth_counts_what_is_dead_and_freed(void **state)
                   "\"data_offsets\":[0,4194304]}}",
                   4194304);
     assert_ok(store_source_open_dir(dir, NULL, &source, &err), &err);
-    assert_ok(
-        store_import(store->root, "j", source, &two_threads, &number, &err),
-        &err);
+    assert_ok(store_import(store->root, "j", source, &two_threads, NULL,
+                           &number, &err),
+              &err);
     (void)rescale(store->root,
                   "mesh: {tp: 8}\nrules: [{match: w, dims: [~, tp]}]\n");
     worth = worth_of(&world, 2);
@@ -562,7 +563,8 @@ static void test_what_was_written_wrong_replaces_nothing(void **state)
         struct base_err err;
         enum base_code code;
 
-        assert_ok(store_rollback(world.root, "j", 1, &number, &err), &err);
+        assert_ok(store_rollback(world.root, "j", 1, NULL, &number, &err),
+                  &err);
         number = rescale(world.root, SAMPLE_DP4);
 
         (void)snprintf(fault, sizeof(fault), "io.write=corrupt@%u", n);
