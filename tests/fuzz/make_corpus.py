@@ -79,7 +79,49 @@ SHARDING = {"w": {"saved_offsets": [128, 0]}, "s": {"saved_offsets": []}}
 RETILE = {"version": 1,
           "tensors": {"w": {"shape": [4, 2], "offset": [2, 0]}}, "ties": {}}
 
+def field(number, value):
+    """One field of a protobuf message: an int, or bytes with their length."""
+    def varint(n):
+        out = b""
+        while n > 0x7f:
+            out += bytes([n & 0x7f | 0x80])
+            n >>= 7
+        return out + bytes([n])
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    value = value.encode() if isinstance(value, str) else value
+    return varint(number << 3 | 2) + varint(len(value)) + value
+
+
+def message(index, *fields):
+    return bytes([index]) + b"".join(field(*one) for one in fields)
+
+
+def parts(*fields):
+    return b"".join(field(*one) for one in fields)
+
+
+DEVICE = parts((2, 1), (3, "cpu"), (4, "slot 1"))
+VERSION = parts((1, 3), (2, 2), (3, 1), (4, 40), (5, 1), (9, "mesh: {tp: 2}"))
+STATUS = parts((1, "gpt"), (2, 9), (3, VERSION),
+               (4, parts((1, 2), (2, 1), (4, parts((1, 1), (2, 3), (4, 9))))))
+HELLO = parts((1, "host-0"), (2, "00112233445566778899aabbccddeeff"),
+              (9, DEVICE), (10, STATUS), (11, "a1"))
+
+
 CORPUS = {
+    "check": {
+        "submit": message(0, (1, "id"), (2, "gpt"), (3, "tp=2"), (5, "a@7")),
+        "rescale": message(8, (1, "id"), (2, "gpt"), (3, "tp=2,pp=2"),
+                           (4, DEVICE), (5, 1), (6, 300)),
+        "hello": message(32, (1, HELLO)),
+        "status": message(32, (3, STATUS)),
+        "vote": message(38, (1, 7), (2, "gpt"), (3, 3), (4, 2), (5, VERSION)),
+        "events": message(29, (1, parts((1, 5), (3, 2), (4, "ready")))),
+        "bad_utf8": message(4, (1, b"\xff")),
+        "bad_enum": message(39, (1, 99)),
+        "bad_number": message(12, (1, "id"), (2, "j"), (3, (1 << 64) - 1)),
+    },
     "safetensors": {
         "empty": safetensors({}, 0),
         "one": safetensors({"a": entry("F32", [2, 3], 0, 24)}, 24, pad=7),
