@@ -1,254 +1,52 @@
 #!/usr/bin/env python3
-"""Train a small GPT on bytes of text, tensor, pipeline and data parallel.
+"""Train a small GPT on bytes of text, tensor, pipeline and data parallel, with
+its state in Retile.
 
     train_gpt.py --steps 100                         alone, nothing is saved
     retile launch JOB -- train_gpt.py --steps 2000   one process per device
 
-Of Retile it knows the environment of its processes and three names in
-RETILE_DIR; where there is no Retile, any launcher that sets these will do:
+Of Retile it knows the environment of its processes and three names; where
+there is no Retile, any launcher that sets these will do:
 
     RANK WORLD_SIZE MASTER_ADDR MASTER_PORT    as torch.distributed wants them
-    RETILE_MESH       pp=1,dp=2,tp=2: ranks in this order, the last axis fastest
-    RETILE_DIR/load   what to begin with, if it exists: ranks/RRR/*.safetensors
-    RETILE_DIR/save   where to save: STEP.tmp/ranks/RRR/..., renamed to STEP
+    RETILE_MESH          "pp=1,dp=2,tp=2": ranks in this order, tp fastest
+    RETILE_DIR/load      what to begin with, if it exists: ranks/RRR/...
+    RETILE_DIR/save      where to save: STEP.tmp/ranks/RRR/..., renamed to STEP
     RETILE_DIR/request   empty, or a wish: {"stop_after": STEP or null}
 
-How the state lies on the ranks is train_gpt.yaml; the code that cuts it is
-column(), row() and Stage below.  A run may go on under any other mesh: the
-first weights depend on their names alone, step s learns from the same samples
-whatever the mesh, and so its loss is that of a run on one process, but for the
-order in which sums are made.  Weights and Adam's state are float32; between two
-steps all is computed in float64 (--compute), so that the order matters little:
-losses then differ by less than 1e-7, with float32 by less than 1e-2.
+The model and how it is cut is gpt.py; train_gpt.yaml tells Retile the same.
+
+A run may go on under any other mesh.  The first weights depend on their names
+alone, step s learns from the same samples whatever the mesh, and its loss is
+that of a run on one process but for the order in which sums are made: under
+one mesh to the last bit, under two of them within 1e-7.  For that, all is
+computed in float64 between two steps, while weights and Adam's state are
+float32: their rounding swallows what the order of a sum changes, but for a rare
+tie.  Seen in 300 steps: 2e-15.  With --compute float32 nothing swallows it,
+and it grows as training is chaotic: 1e-6 after 50 steps, 0.04 after 200.
 """
 import time
 
 BEGAN = time.monotonic()  # importing torch is most of a start
 
 import argparse
-import itertools
 import json
 import os
 import pathlib
 import random
 import sys
-import zlib
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a rank is one processor's
 
 import torch
-import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+import gpt
+
 IMPORTED = time.monotonic()
 TEXT = "/usr/share/common-licenses"  # on every Debian: some 260 kB of English
-N_TOKENS = 256                       # a token is a byte
 
-
-class Mesh:
-    """Which rank we are, along each axis, and with whom we communicate."""
-
-    def __init__(self):
-        self.rank = int(os.environ.get("RANK", 0))
-        n_ranks = int(os.environ.get("WORLD_SIZE", 1))
-        self.text = os.environ.get("RETILE_MESH", f"dp={n_ranks}")
-        sizes = {axis: int(size) for axis, size in
-                 (word.split("=") for word in self.text.split(","))}
-        for axis in "pp", "dp", "tp":
-            sizes.setdefault(axis, 1)
-        self.sizes = sizes
-        # The coordinates of each rank; our own are RETILE_COORDS as well.
-        self.places = [dict(zip(sizes, place)) for place in
-                       itertools.product(*map(range, sizes.values()))]
-        if len(self.places) != n_ranks or len(sizes) != 3:
-            sys.exit(f"train_gpt: mesh {self.text} on {n_ranks} ranks")
-        self.at = self.places[self.rank]
-        self.is_first = self.at["pp"] == 0
-        self.is_last = self.at["pp"] == sizes["pp"] - 1
-        self.tells = self.is_last and self.at["dp"] == self.at["tp"] == 0
-        self.is_alone = n_ranks == 1
-        if not self.is_alone:
-            dist.init_process_group("gloo")
-        self.groups = {axis: self.make_group(axis) for axis in sizes}
-
-    def rank_at(self, **other):
-        return self.places.index({**self.at, **other})
-
-    def make_group(self, axis):
-        """Our group along @axis.  All ranks make all groups, in one order."""
-        found = None
-        for place in self.places:
-            if place[axis] != 0 or self.sizes[axis] == 1 or axis == "pp":
-                continue  # stages send to each other, without a group
-            ranks = [self.places.index({**place, axis: i})
-                     for i in range(self.sizes[axis])]
-            group = dist.new_group(ranks)
-            found = group if self.rank in ranks else found
-        return found
-
-    def reduce(self, x, axis, op=dist.ReduceOp.SUM):
-        if self.groups[axis] is not None:
-            x = x.clone(memory_format=torch.contiguous_format)
-            dist.all_reduce(x, op, self.groups[axis])
-        return x
-
-    def tell(self, number):
-        """What rank 0 says, on every rank."""
-        said = torch.tensor([int(number)])
-        if not self.is_alone:
-            dist.broadcast(said, 0)
-        return said.item()
-
-
-# The model.  A rank has a stage's layers, and of each the tp-th part.
-
-class Enter(torch.autograd.Function):
-    """Into a part that is cut along tp: all use x, so their gradients add."""
-
-    @staticmethod
-    def forward(ctx, x, mesh):
-        ctx.mesh = mesh
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx, grad):
-        return ctx.mesh.reduce(grad, "tp"), None
-
-
-class Leave(torch.autograd.Function):
-    """Out of it: the sum of what each has, of which all go on with a copy."""
-
-    @staticmethod
-    def forward(ctx, x, mesh):
-        return mesh.reduce(x, "tp")
-
-    @staticmethod
-    def backward(ctx, grad):
-        return grad, None
-
-
-def cut_along(module, dim):
-    module.weight.cut = dim  # for Stage.first_weights
-    return module
-
-
-def column(mesh, n_in, n_out):
-    """Rows of the weight, columns of what comes out, are cut: dims [tp, ~]."""
-    return cut_along(nn.Linear(n_in, n_out // mesh.sizes["tp"], bias=False), 0)
-
-
-def row(mesh, n_in, n_out):
-    """What goes in is cut: dims [~, tp]."""
-    return cut_along(nn.Linear(n_in // mesh.sizes["tp"], n_out, bias=False), 1)
-
-
-class Attention(nn.Module):
-    def __init__(self, mesh, args):
-        super().__init__()
-        self.mesh, self.head = mesh, args.hidden // args.heads
-        for name in "q_proj", "k_proj", "v_proj":
-            setattr(self, name, column(mesh, args.hidden, args.hidden))
-        self.o_proj = row(mesh, args.hidden, args.hidden)
-
-    def forward(self, x):
-        x = Enter.apply(x, self.mesh)
-        q, k, v = (proj(x).unflatten(-1, (-1, self.head)).transpose(1, 2)
-                   for proj in (self.q_proj, self.k_proj, self.v_proj))
-        scores = q @ k.transpose(-2, -1) * self.head ** -0.5
-        later = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
-        y = scores.masked_fill(later, float("-inf")).softmax(-1) @ v
-        return Leave.apply(self.o_proj(y.transpose(1, 2).flatten(2)), self.mesh)
-
-
-class Mlp(nn.Module):
-    def __init__(self, mesh, args):
-        super().__init__()
-        self.mesh = mesh
-        self.up_proj = column(mesh, args.hidden, 4 * args.hidden)
-        self.down_proj = row(mesh, 4 * args.hidden, args.hidden)
-
-    def forward(self, x):
-        x = nn.functional.gelu(self.up_proj(Enter.apply(x, self.mesh)))
-        return Leave.apply(self.down_proj(x), self.mesh)
-
-
-class Block(nn.Module):
-    def __init__(self, mesh, args):
-        super().__init__()
-        self.attn_layernorm = nn.LayerNorm(args.hidden)
-        self.attn = Attention(mesh, args)
-        self.mlp_layernorm = nn.LayerNorm(args.hidden)
-        self.mlp = Mlp(mesh, args)
-
-    def forward(self, x):
-        x = x + self.attn(self.attn_layernorm(x))
-        return x + self.mlp(self.mlp_layernorm(x))
-
-
-class Stage(nn.Module):
-    """Our part of the model; its parameters have the names of the whole's."""
-
-    def __init__(self, mesh, args):
-        super().__init__()
-        self.mesh, tp = mesh, mesh.sizes["tp"]
-        self.model = nn.Module()
-        if mesh.is_first:
-            self.model.embed_tokens = cut_along(
-                nn.Embedding(N_TOKENS // tp, args.hidden), 0)
-            self.model.embed_positions = nn.Embedding(args.seq, args.hidden)
-        n_each = -(-args.layers // mesh.sizes["pp"])
-        self.model.layers = nn.ModuleDict({
-            str(i): Block(mesh, args) for i in range(args.layers)
-            if i // n_each == mesh.at["pp"]})
-        if mesh.is_last:
-            self.model.norm = nn.LayerNorm(args.hidden)
-            self.lm_head = column(mesh, args.hidden, N_TOKENS)
-        self.first_weights(args.seed)
-
-    @torch.no_grad()
-    def first_weights(self, seed):
-        """Each weight's own random numbers, whole, and of those our part."""
-        for name, weight in self.named_parameters():
-            if weight.ndim == 1:
-                continue  # of a LayerNorm: ones and zeros
-            shape, dim = list(weight.shape), getattr(weight, "cut", None)
-            random_numbers = torch.Generator()
-            random_numbers.manual_seed(zlib.crc32(f"{seed} {name}".encode()))
-            if dim is not None:
-                shape[dim] *= self.mesh.sizes["tp"]
-            whole = torch.randn(shape, generator=random_numbers) * 0.02
-            weight.copy_(whole if dim is None else whole.chunk(
-                self.mesh.sizes["tp"], dim)[self.mesh.at["tp"]])
-
-    def local(self, tokens):
-        """Where tokens are among ours, and which of them are ours."""
-        n_ours = N_TOKENS // self.mesh.sizes["tp"]
-        index = tokens - n_ours * self.mesh.at["tp"]
-        return index.clamp(0, n_ours - 1), (index >= 0) & (index < n_ours)
-
-    def forward(self, x, targets):
-        """Tokens or activations in; activations or the sum of losses out."""
-        if self.mesh.is_first:
-            index, is_ours = self.local(x)
-            x = self.model.embed_tokens(index) * is_ours.unsqueeze(-1)
-            x = (Leave.apply(x, self.mesh)
-                 + self.model.embed_positions.weight[:x.shape[1]])
-        for block in self.model.layers.values():
-            x = block(x)
-        if not self.mesh.is_last:
-            return x
-        # Cross entropy over tokens that are cut along tp.
-        logits = self.lm_head(Enter.apply(self.model.norm(x), self.mesh))
-        top = self.mesh.reduce(logits.detach().amax(-1), "tp", dist.ReduceOp.MAX)
-        logits = logits - top.unsqueeze(-1)
-        index, is_ours = self.local(targets)
-        right = logits.gather(-1, index.unsqueeze(-1)).squeeze(-1) * is_ours
-        both = Leave.apply(torch.stack([logits.exp().sum(-1), right]), self.mesh)
-        return (both[0].log() - both[1]).sum()
-
-
-# Training.
 
 def samples_of(step, mesh, text, args):
     """Our share of the step's samples: a function of seed, step and place in
@@ -258,48 +56,6 @@ def samples_of(step, mesh, text, args):
     starts = [random.Random(f"{args.seed} {sample}").randrange(
         len(text) - args.seq) for sample in range(begin, begin + n_ours)]
     return torch.stack([text[i:i + args.seq + 1] for i in starts]).long()
-
-
-def learn(stage, mesh, samples, args):
-    """Fill in gradients; the loss, on the last stage.  Micro-batches go
-    through all stages forward, and then back (GPipe)."""
-    shape = (args.micro, args.seq, args.hidden)
-    sent, passes, loss = [], [], 0.0
-
-    def send(x, pp):
-        sent.append((x, dist.isend(x, mesh.rank_at(pp=pp))))
-
-    def receive(pp):
-        x = torch.empty(shape, dtype=args.compute)
-        dist.recv(x, mesh.rank_at(pp=pp))
-        return x
-
-    for batch in samples.split(args.micro):
-        x = batch[:, :-1]
-        if not mesh.is_first:
-            x = receive(mesh.at["pp"] - 1).requires_grad_()
-        y = stage(x, batch[:, 1:])
-        if mesh.is_last:
-            y = y / (args.batch * args.seq)  # the mean, of the global batch
-            loss += y.item()
-        else:
-            send(y.detach(), mesh.at["pp"] + 1)
-        passes.append((x, y))
-    for x, y in passes:
-        y.backward(None if mesh.is_last else receive(mesh.at["pp"] + 1))
-        if not mesh.is_first:
-            send(x.grad, mesh.at["pp"] - 1)
-    for _, work in sent:
-        work.wait()
-
-    # Samples are shared out over dp: add up gradients, and the loss, at once.
-    weights = list(stage.parameters())
-    ours = [w.grad.flatten() for w in weights]
-    ours.append(torch.tensor([loss], dtype=args.compute))
-    total = mesh.reduce(torch.cat(ours), "dp").split([x.numel() for x in ours])
-    for weight, grad in zip(weights, total):
-        weight.grad = grad.view_as(weight)
-    return total[-1].item()
 
 
 class Optimizer:
@@ -333,8 +89,6 @@ class Optimizer:
                 for state in self.adam.state[weight]}
 
 
-# Saving and loading.
-
 def save(where, mesh, step, optimizer, args):
     """All of it, for good, or nothing: then rank 0 has said why, and all end."""
     tmp = where / "save" / f"{step}.tmp"
@@ -347,8 +101,7 @@ def save(where, mesh, step, optimizer, args):
     if mesh.rank == 0:
         (tmp / "retile.json").write_text(json.dumps(
             {"step": step, "samples": step * args.batch}))
-    if not mesh.is_alone:
-        dist.barrier()  # all have closed their files
+    mesh.wait()  # all have closed their files
     is_saved = True
     if mesh.rank == 0:
         try:
@@ -402,85 +155,102 @@ def read_text(path):
                         dtype=torch.uint8)
 
 
-def parse(argv=None):
+def parse():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default, text in (
             ("steps", 100, "the step after which it is done"),
             ("save-every", 0, "save after so many steps; 0: only at the end"),
-            ("layers", 4, ""), ("hidden", 64, ""), ("heads", 4, ""),
+            ("layers", 4, "of the model; ceil(layers / pp) on a stage"),
+            ("hidden", 32, "numbers that stand for a token"),
+            ("heads", 4, "of each layer; tp divides it"),
             ("seq", 32, "tokens of a sample"),
             ("batch", 8, "samples of a step, of all ranks together"),
             ("micro", 2, "samples that go through the stages at once"),
             ("seed", 1, "of the first weights and of the order of samples")):
         parser.add_argument(f"--{name}", type=int, default=default,
                             help=f"{text} ({default})", metavar="N")
-    parser.add_argument("--rate", type=float, default=0.003, metavar="X",
-                        help="Adam's, reached after 20 steps (0.003)")
+    parser.add_argument("--rate", type=float, default=0.01, metavar="X",
+                        help="Adam's, reached after 20 steps (0.01)")
     parser.add_argument("--compute", default="float64",
                         choices=("float64", "float32"))
     parser.add_argument("--text", type=pathlib.Path, default=TEXT,
-                        metavar="FILE", help=f"or folder, to learn ({TEXT})")
+                        metavar="PATH", help=f"a file or folder to learn ({TEXT})")
     parser.add_argument("--json-lines", type=pathlib.Path, metavar="FILE",
                         help="append a JSON object for each line of output")
-    return parser.parse_args(argv)
+    args = parser.parse_args()
+    args.compute = getattr(torch, args.compute)
+    return args
 
 
-def check_sizes(mesh, args):
-    for what, n, by in (("heads", args.heads, mesh.sizes["tp"]),
+def place(args):
+    """Our place among the ranks, which must divide what they share."""
+    n_ranks = int(os.environ.get("WORLD_SIZE", 1))
+    mesh = gpt.Mesh(os.environ.get("RETILE_MESH", f"dp={n_ranks}"),
+                    int(os.environ.get("RANK", 0)))
+    tp, dp = mesh.sizes["tp"], mesh.sizes["dp"]
+    for what, n, by in (("heads", args.heads, tp), ("tokens", gpt.N_TOKENS, tp),
                         ("hidden", args.hidden, args.heads),
-                        ("tokens", N_TOKENS, mesh.sizes["tp"]),
-                        ("batch", args.batch, mesh.sizes["dp"] * args.micro)):
+                        ("batch", args.batch, dp * args.micro)):
         if n % by != 0:
             sys.exit(f"train_gpt: {what}: {n} is no multiple of {by}")
+    return mesh
+
+
+class Teller:
+    """Lines of words and numbers, from the one rank that has the loss."""
+
+    def __init__(self, mesh, path):
+        self.is_mute = not (mesh.is_last and mesh.at["dp"] == mesh.at["tp"] == 0)
+        self.path, self.more = path, {
+            "generation": int(os.environ.get("RETILE_GENERATION", 0)),
+            "mesh": mesh.text}
+
+    def __call__(self, **facts):
+        if self.is_mute:
+            return
+        print(*(f"{name} {value:.9f}" if name == "loss" else f"{name} {value}"
+                for name, value in facts.items()), flush=True)
+        if self.path is not None:
+            line = json.dumps({**facts, **self.more, "time": time.time()})
+            with self.path.open("a") as file:
+                file.write(line + "\n")
+
+
+def ms(begin, end=None):
+    return round(1000 * ((end or time.monotonic()) - begin))
 
 
 def main():
     args = parse()
-    args.compute = getattr(torch, args.compute)
     torch.set_num_threads(1)
-    mesh = Mesh()
-    check_sizes(mesh, args)
+    mesh = place(args)
+    tell = Teller(mesh, args.json_lines)
     joined = time.monotonic()
     where = os.environ.get("RETILE_DIR")
     where = pathlib.Path(where) if where else None
-    generation = int(os.environ.get("RETILE_GENERATION", 0))
-
-    def tell(**facts):
-        """A line of words and numbers; the rank that has the loss prints."""
-        if not mesh.tells:
-            return
-        print(" ".join(f"{name} {value:.9f}" if name == "loss" else
-                       f"{name} {value}" for name, value in facts.items()),
-              flush=True)
-        if args.json_lines is not None:
-            more = {"generation": generation, "mesh": mesh.text,
-                    "time": time.time()}
-            with args.json_lines.open("a") as file:
-                file.write(json.dumps({**facts, **more}) + "\n")
-
-    def ms_since(begin):
-        return round(1000 * (time.monotonic() - begin))
 
     text = read_text(pathlib.Path(args.text))
     torch.manual_seed(args.seed + mesh.rank)
-    stage = Stage(mesh, args)
+    stage = gpt.Stage(mesh, args)
     optimizer = Optimizer(stage, args)
-    loading = time.monotonic()
+    built = time.monotonic()
     begin = load(where, mesh, optimizer, args)
-    tell(begin=begin, import_ms=round(1000 * (IMPORTED - BEGAN)),
-         join_ms=round(1000 * (joined - IMPORTED)), load_ms=ms_since(loading))
+    tell(begin=begin, import_ms=ms(BEGAN, IMPORTED), join_ms=ms(IMPORTED, joined),
+         build_ms=ms(joined, built), load_ms=ms(built))
+
     for step in range(begin + 1, args.steps + 1):
         now = time.monotonic()
-        loss = learn(stage, mesh, samples_of(step, mesh, text, args), args)
+        samples = samples_of(step, mesh, text, args)
+        loss = gpt.learn(stage, mesh, samples, args)
         optimizer.step(step)
-        tell(step=step, loss=loss, ms=ms_since(now))
+        tell(step=step, loss=loss, ms=ms(now))
         stops = should_stop(where, mesh, step) or step == args.steps
-        if where is not None and (stops or (
-                args.save_every and step % args.save_every == 0)):
+        is_due = args.save_every and step % args.save_every == 0
+        if where is not None and (stops or is_due):
             now = time.monotonic()
             save(where, mesh, step, optimizer, args)
-            tell(saved=step, ms=ms_since(now))
+            tell(saved=step, ms=ms(now))
         if stops:
             break
 
