@@ -7,7 +7,7 @@
 #   retile_fuzz(NAME SOURCES fuzz_a.c DEPS ptc CORPUS dir)
 #   retile_script_test(NAME LABEL e2e SCRIPT a.sh [ARGS ...] [TIMEOUT s])
 #   retile_messages(NAME SET symbol PROTOS a.proto ...)     protoc-c's code, and the
-#       FileDescriptorSet as bytes (symbol, symbol_bytes)
+#       FileDescriptorSet as bytes (symbol, symbol_bytes), without INTERNAL ones
 #   retile_man(man/retile.1.scd ...)                        installed
 #
 # Tests see RETILE_BIN (the folder of the programs), RETILE_SOURCE (the root of
@@ -111,7 +111,7 @@ function(retile_man)
 endfunction()
 
 function(retile_messages name)
-    cmake_parse_arguments(PARSE_ARGV 1 arg "" "SET" "PROTOS;DEPS")
+    cmake_parse_arguments(PARSE_ARGV 1 arg "" "SET" "PROTOS;INTERNAL;DEPS")
     cmake_path(RELATIVE_PATH CMAKE_CURRENT_SOURCE_DIR
         BASE_DIRECTORY "${PROJECT_SOURCE_DIR}" OUTPUT_VARIABLE folder)
     set(root "${PROJECT_BINARY_DIR}/${folder}")
@@ -121,14 +121,14 @@ function(retile_messages name)
     list(TRANSFORM arg_PROTOS PREPEND "${CMAKE_CURRENT_SOURCE_DIR}/"
         OUTPUT_VARIABLE inputs)
     file(MAKE_DIRECTORY "${root}")
-    foreach(proto IN LISTS arg_PROTOS)
+    foreach(proto IN LISTS arg_PROTOS arg_INTERNAL)
         string(REGEX REPLACE "\\.proto$" ".pb-c" stem "${proto}")
-        # Imports are not followed: all of them are inputs of each.
+        # Imports are not followed: all are inputs of each.
         add_custom_command(
             OUTPUT "${root}/${stem}.c" "${root}/${stem}.h"
             COMMAND "${PROTOC_C}" ${path} "--c_out=${root}"
                 "${CMAKE_CURRENT_SOURCE_DIR}/${proto}"
-            DEPENDS ${inputs} VERBATIM)
+            DEPENDS ${inputs} "${CMAKE_CURRENT_SOURCE_DIR}/${proto}" VERBATIM)
         list(APPEND sources "${root}/${stem}.c")
     endforeach()
     set(set "${root}/${arg_SET}")
@@ -141,7 +141,9 @@ function(retile_messages name)
     add_library(${name} STATIC ${sources} "${set}.c")
     target_link_libraries(${name} PUBLIC
         retile_flags PkgConfig::protobufc ${arg_DEPS})
-    target_include_directories(${name} SYSTEM PUBLIC "${root}")
+    # Its headers are not held to our warnings either.
+    target_include_directories(${name} SYSTEM PUBLIC
+        "${root}" "${PROJECT_BINARY_DIR}")
     target_compile_options(${name} PRIVATE -w)
     set_target_properties(${name} PROPERTIES OUTPUT_NAME retile_${name})
 endfunction()
