@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/num.h"
 #include "cli/store_verbs.h"
+#include "store/vote.h"
 
 void cli_store_sum_done(struct cli_store_sum *sum)
 {
@@ -76,6 +77,36 @@ enum base_code cli_store_sum_all(const struct store_root *root,
     return rc;
 }
 
+/* Their blobs are not the sweep's. */
+static enum base_code add_votes(const struct store_root *root,
+                                const struct store_vote *votes,
+                                size_t n,
+                                struct cli_store_sum *all,
+                                struct base_err *err)
+{
+    struct cli_store_sum counts = *all; /* of versions only */
+
+    for (size_t i = 0; i < n; i++) {
+        BASE_AUTO(store_version) version = NULL;
+        enum base_code rc =
+            store_vote_open(root, votes[i].job, votes[i].number, &version, err);
+
+        if (rc == BASE_NOT_FOUND) {
+            continue; /* decided meanwhile */
+        }
+        if (rc == BASE_BAD_INPUT || rc == BASE_MISMATCH) {
+            counts.n_damaged++;
+            continue;
+        }
+        BASE_TRY(rc);
+        BASE_TRY(add_version(version, all, err));
+    }
+    all->n_undigested = counts.n_undigested;
+    all->undigested_bytes = counts.undigested_bytes;
+    all->n_damaged = counts.n_damaged;
+    return BASE_OK;
+}
+
 static int blob_cmp(const void *a, const void *b)
 {
     return memcmp(a, b, sizeof(struct ptc_blob_name)); /* its first member */
@@ -121,6 +152,11 @@ static void print_job(const char *job,
         (void)printf(", %" PRIu64 " damaged", sum->n_damaged);
     }
     (void)putchar('\n');
+}
+
+static json_t *number_json(bool is_known, uint64_t number)
+{
+    return is_known ? json_integer((json_int_t)number) : json_null();
 }
 
 static json_t *job_json(const char *job,
@@ -181,6 +217,41 @@ static enum base_code list_jobs(const struct store_root *root,
     return rc;
 }
 
+static void print_vote(const struct store_vote *vote)
+{
+    (void)printf("%s: attempt %" PRIu64, vote->job, vote->number);
+    if (vote->is_damaged) {
+        (void)printf(", damaged");
+    } else {
+        (void)printf(", %s", vote->origin);
+    }
+    if (!vote->is_damaged && vote->step != UINT64_MAX) {
+        (void)printf(", step %" PRIu64, vote->step);
+    }
+    (void)printf(", waits for the coordinator\n");
+}
+
+static json_t *votes_json(const struct store_vote *votes, size_t n)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < n; i++) {
+        const struct store_vote *vote = &votes[i];
+        bool is_known = !vote->is_damaged;
+
+        (void)json_array_append_new(
+            list,
+            json_pack(
+                "{so sI so so so so}", "job", cli_json_text(vote->job),
+                "number", (json_int_t)vote->number, "origin",
+                is_known ? json_string(vote->origin) : json_null(),
+                "generation", number_json(is_known, vote->generation), "step",
+                number_json(is_known && vote->step != UINT64_MAX, vote->step),
+                "parent", number_json(is_known, vote->parent)));
+    }
+    return list;
+}
+
 static void print_store(const struct store_root *root,
                         uint64_t used,
                         uint64_t budget,
@@ -208,11 +279,15 @@ enum cli_exit cli_store_ls(const struct store_root *root, bool wants_json)
     __attribute__((cleanup(cli_store_sum_done))) struct cli_store_sum all = {0};
     struct base_err err = {0};
     json_t *jobs = wants_json ? json_array() : NULL;
+    BASE_AUTO_MEM struct store_vote *votes = NULL;
+    size_t n_votes = 0;
     uint64_t used = 0, budget = 0, staged = 0, unnamed;
 
     if (store_root_usage(root, &used, &budget, &err) != BASE_OK ||
         store_root_staged(root, &staged, &err) != BASE_OK ||
-        list_jobs(root, &all, jobs, &err) != BASE_OK) {
+        store_vote_list(root, &votes, &n_votes, &err) != BASE_OK ||
+        list_jobs(root, &all, jobs, &err) != BASE_OK ||
+        add_votes(root, votes, n_votes, &all, &err) != BASE_OK) {
         json_decref(jobs);
         return cli_tell("store", &err);
     }
@@ -222,15 +297,19 @@ enum cli_exit cli_store_ls(const struct store_root *root, bool wants_json)
     unnamed -= base_min_u64(named_bytes(&all), unnamed);
     unnamed = all.n_damaged > 0 ? 0 : unnamed;
     if (!wants_json) {
+        for (size_t i = 0; i < n_votes; i++) {
+            print_vote(&votes[i]);
+        }
         print_store(root, used, budget, staged, unnamed);
         return CLI_DONE;
     }
     return cli_print_json(
-        "store", json_pack("{si so ss sI sI sI sI sI so}", "version", 1, "root",
-                           cli_json_text(store_root_path(root)), "id",
-                           store_root_id(root), "used_bytes", (json_int_t)used,
-                           "budget_bytes", (json_int_t)budget, "staged_bytes",
-                           (json_int_t)staged, "unnamed_bytes",
-                           (json_int_t)unnamed, "undigested_bytes",
-                           (json_int_t)all.undigested_bytes, "jobs", jobs));
+        "store",
+        json_pack("{si so ss sI sI sI sI sI so so}", "version", 1, "root",
+                  cli_json_text(store_root_path(root)), "id",
+                  store_root_id(root), "used_bytes", (json_int_t)used,
+                  "budget_bytes", (json_int_t)budget, "staged_bytes",
+                  (json_int_t)staged, "unnamed_bytes", (json_int_t)unnamed,
+                  "undigested_bytes", (json_int_t)all.undigested_bytes, "jobs",
+                  jobs, "votes", votes_json(votes, n_votes)));
 }

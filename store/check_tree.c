@@ -285,8 +285,7 @@ static enum base_code check_vote(struct check *check,
                    vote->job, vote->number);
         return BASE_OK;
     }
-    code =
-        store_version_open_voted(check->root, vote->job, vote->number, &v, err);
+    code = store_vote_open(check->root, vote->job, vote->number, &v, err);
     if (code == BASE_NOT_FOUND) {
         return BASE_OK; /* decided meanwhile */
     }

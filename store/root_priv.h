@@ -114,13 +114,6 @@ store_version_open_replaced(const struct store_root *root,
                             struct base_err *err) BASE_MUST_CHECK;
 /* Is @name that of such a manifest?  "manifest.3" */
 bool store_replaced_parse(const char *name, uint64_t *ret);
-/* The same of a version that waits in staging/vote.JOB.NUMBER/version.
- * Errors: BASE_NOT_FOUND (decided meanwhile) */
-enum base_code store_version_open_voted(const struct store_root *root,
-                                        const char *job,
-                                        uint64_t number,
-                                        struct store_version **ret,
-                                        struct base_err *err) BASE_MUST_CHECK;
 /* The table in tables/DIGEST.  Errors: BASE_NOT_FOUND, BASE_MISMATCH (its bytes
  * have another digest), BASE_BAD_INPUT */
 enum base_code store_table_read(const struct store_root *root,

@@ -173,8 +173,8 @@ static enum base_code named_votes(const struct store_root *root,
     BASE_TRY(store_vote_list(root, &votes, &n, err));
     for (size_t i = 0; i < n; i++) {
         BASE_AUTO(store_version) v = NULL;
-        enum base_code code = store_version_open_voted(
-            root, votes[i].job, votes[i].number, &v, err);
+        enum base_code code =
+            store_vote_open(root, votes[i].job, votes[i].number, &v, err);
 
         if (code != BASE_OK) {
             return base_wrap(err, code,

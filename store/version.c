@@ -304,11 +304,11 @@ enum base_code store_version_open_manifest(const struct store_root *root,
     return store_version_missing(root, job, number, err);
 }
 
-enum base_code store_version_open_voted(const struct store_root *root,
-                                        const char *job,
-                                        uint64_t number,
-                                        struct store_version **ret,
-                                        struct base_err *err)
+enum base_code store_vote_open(const struct store_root *root,
+                               const char *job,
+                               uint64_t number,
+                               struct store_version **ret,
+                               struct base_err *err)
 {
     return open_file(root, store_vote_path(job, number, "/version"), "manifest",
                      base_path("%s@%" PRIu64 " (a vote)", job, number), number,

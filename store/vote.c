@@ -113,8 +113,7 @@ static enum base_code check_manifest(const struct store_root *root,
 {
     BASE_AUTO(store_version) version = NULL;
 
-    BASE_TRY(
-        store_version_open_voted(root, vote->job, vote->number, &version, err));
+    BASE_TRY(store_vote_open(root, vote->job, vote->number, &version, err));
     if (!base_digest_eq(ptc_manifest_digest(store_version_manifest(version)),
                         vote->manifest)) {
         return base_fail(err, BASE_MISMATCH,

@@ -62,6 +62,15 @@ enum base_code store_vote_list(const struct store_root *root,
                                size_t *ret_n,
                                struct base_err *err) BASE_MUST_CHECK;
 
+/* The version that it would be, without its table (store_version_table is NULL).
+ * While that is open the vote cannot be removed.
+ * Errors: BASE_NOT_FOUND (decided meanwhile), BASE_BAD_INPUT, BASE_MISMATCH */
+enum base_code store_vote_open(const struct store_root *root,
+                               const char *job,
+                               uint64_t number,
+                               struct store_version **ret,
+                               struct base_err *err) BASE_MUST_CHECK;
+
 /* Publish: takes the lock, one rename.  BASE_OK when it was published already.
  * Errors: BASE_NOT_FOUND  there is neither such a vote nor such a version
  *         BASE_CHANGED    a staged file was written to since
@@ -75,7 +84,7 @@ enum base_code store_vote_publish(struct store_root *root,
 /* Abort: takes the lock, one rename away.  BASE_OK when there is no such vote.
  * Its blobs go with the next sweep.
  * Errors: BASE_BAD_ARG  it was published: release the version instead
- *         BASE_EXISTS   (the lock; or fsck looks at it), BASE_IO: ask again */
+ *         BASE_EXISTS   (the lock; or it is open), BASE_IO: ask again */
 enum base_code store_vote_remove(struct store_root *root,
                                  const char *job,
                                  uint64_t number,

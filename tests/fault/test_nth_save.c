@@ -157,6 +157,52 @@ static enum base_code do_finish(struct base_err *err)
     return with_staging(commit_and_finish, err);
 }
 
+/* A save that a coordinator decides about. */
+static enum base_code vote(struct store_staging *staging, struct base_err *err)
+{
+    enum base_code code;
+
+    save.attempt.number = 7;
+    code = commit(staging, err);
+    save.attempt.number = 0;
+    return code;
+}
+
+static enum base_code do_vote(struct base_err *err)
+{
+    return with_staging(vote, err);
+}
+
+/* What failed can be done again. */
+static enum base_code publish(struct store_staging *staging,
+                              struct base_err *err)
+{
+    BASE_AUTO(store_root) root = NULL;
+    struct base_err again = {0};
+    enum base_code code;
+    uint64_t number = 0;
+
+    write_save(staging);
+    nth_pause();
+    assert_ok(open_root(&root, &again), &again);
+    save.attempt.number = 7;
+    assert_ok(store_save_commit(staging, &save, &number, &again), &again);
+    save.attempt.number = 0;
+    nth_resume();
+    code = store_vote_publish(root, "j", 7, err);
+    if (code != BASE_OK) {
+        nth_pause();
+        assert_ok(store_vote_publish(root, "j", 7, &again), &again);
+        nth_resume();
+    }
+    return code;
+}
+
+static enum base_code do_publish(struct base_err *err)
+{
+    return with_staging(publish, err);
+}
+
 static void arrange_nothing(struct store_root *root)
 {
     (void)root;
@@ -176,6 +222,8 @@ static void test_save(void **state)
     save.parent = 1;
     store_lab_run("commit", arrange_one, do_commit, N_CASES);
     store_lab_run("finish", arrange_one, do_finish, N_CASES);
+    store_lab_run("vote", arrange_one, do_vote, N_CASES);
+    store_lab_run("publish", arrange_one, do_publish, N_CASES);
     save.replicas = STORE_REPLICAS_REFUSE;
     store_lab_run("commit twice", arrange_one, do_commit_twice, N_CASES);
     save.replicas = STORE_REPLICAS_WARN;

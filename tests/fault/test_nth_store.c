@@ -12,6 +12,7 @@
 #include "store/copy.h"
 #include "store/gather.h"
 #include "store/target.h"
+#include "store/vote.h"
 #include "tests/fault/store_lab.h"
 #include "tests/unit/store/sample.h"
 
@@ -398,6 +399,88 @@ static void test_rescale(void **state)
     store_lab_run("rollback", arrange_three, do_rollback, N_CASES);
 }
 
+/* --- votes -------------------------------------------------------------- */
+
+static const struct store_attempt attempt = {7, 1};
+
+static enum base_code vote(struct store_root *root, struct base_err *err)
+{
+    BASE_AUTO(ptc_spec) spec = NULL;
+    uint64_t number;
+
+    BASE_TRY(ptc_spec_parse(BASE_STR(SAMPLE_DP4), "spec", &spec, err));
+    return store_rescale(root, "j", 0, &spec, NULL, NULL, &attempt, &number,
+                         err);
+}
+
+static enum base_code do_vote(struct base_err *err)
+{
+    BASE_AUTO(store_root) root = NULL;
+
+    BASE_TRY(open_root(&root, err));
+    return vote(root, err);
+}
+
+static void arrange_voted(struct store_root *root)
+{
+    struct base_err err;
+
+    arrange_one(root);
+    assert_ok(vote(root, &err), &err);
+}
+
+static enum base_code do_publish(struct base_err *err)
+{
+    BASE_AUTO(store_root) root = NULL;
+
+    BASE_TRY(open_root(&root, err));
+    return store_vote_publish(root, "j", 7, err);
+}
+
+static enum base_code do_discard(struct base_err *err)
+{
+    BASE_AUTO(store_root) root = NULL;
+
+    BASE_TRY(open_root(&root, err));
+    return store_vote_remove(root, "j", 7, err);
+}
+
+static enum base_code do_list(struct base_err *err)
+{
+    BASE_AUTO(store_root) root = NULL;
+    BASE_AUTO_MEM struct store_vote *votes = NULL;
+    size_t n = 0;
+
+    BASE_TRY(open_root(&root, err));
+    BASE_TRY(store_vote_list(root, &votes, &n, err));
+    assert_int_equal(n, 1);
+    return do_check(false, err);
+}
+
+/* The owner's, and another's that serves it. */
+static enum base_code do_own(struct base_err *err)
+{
+    BASE_AUTO(store_root) root = NULL;
+    BASE_AUTO(store_root) other = NULL;
+
+    BASE_TRY(open_root(&root, err));
+    BASE_TRY(store_root_own(root, err));
+    BASE_TRY(open_root(&other, err));
+    store_root_serve_owner(other);
+    return store_root_lock(other, 0, err);
+}
+
+static void test_votes(void **state)
+{
+    (void)state;
+    store_lab_run("vote", arrange_one, do_vote, N_CASES);
+    store_lab_run("vote again", arrange_voted, do_vote, N_CASES);
+    store_lab_run("publish", arrange_voted, do_publish, N_CASES);
+    store_lab_run("remove", arrange_voted, do_discard, N_CASES);
+    store_lab_run("list votes", arrange_voted, do_list, N_CASES);
+    store_lab_run("own", arrange_one, do_own, N_CASES);
+}
+
 #define LOCK_WAIT_NS ((int64_t)1000000000)
 
 static enum base_code do_pin(struct base_err *err)
@@ -475,7 +558,8 @@ int main(void)
         store_lab_test(test_init),        store_lab_test(test_open),
         store_lab_test(test_read),        store_lab_test(test_checks),
         store_lab_test(test_directories), store_lab_test(test_import),
-        store_lab_test(test_rescale),     store_lab_test(test_upkeep),
+        store_lab_test(test_rescale),     store_lab_test(test_votes),
+        store_lab_test(test_upkeep),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

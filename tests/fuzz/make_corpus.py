@@ -109,6 +109,12 @@ HELLO = parts((1, "host-0"), (2, "00112233445566778899aabbccddeeff"),
               (9, DEVICE), (10, STATUS), (11, "a1"))
 
 
+def vote(magic="retile vote 1", job="j", parent=5, step="100", adopted=0):
+    return (f"{magic}\njob {job}\nnumber 7\ngeneration 0\norigin rescale\n"
+            f"step {step}\nparent {parent}\nmanifest {'0f' * 16}\n"
+            f"adopted {adopted}\n").encode()
+
+
 CORPUS = {
     "check": {
         "submit": message(0, (1, "id"), (2, "gpt"), (3, "tp=2"), (5, "a@7")),
@@ -218,6 +224,16 @@ CORPUS = {
                              regions=[(0xffffffff, 0, 0, 3, 0)], chunks=1,
                              objects=[(23, 2, 0, 0)], names=b".."),
         "bad_short": golden_manifest()[:600],
+    },
+    "vote": {
+        "golden": (GOLDEN / "vote.txt").read_bytes(),
+        "rescale": vote(),
+        "unknown_step": vote(step="-"),
+        "bad_magic": vote(magic="retile vote 2"),
+        "bad_parent": vote(parent=7),
+        "bad_count": vote(adopted=1 << 63),
+        "bad_job": vote(job="a/b"),
+        "bad_end": vote() + b"\n",
     },
     "box": {
         "zero": b"",

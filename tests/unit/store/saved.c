@@ -1,11 +1,15 @@
+#define TMP_DIR_IN_MEMORY /* else hundreds of syncs wait for a disk */
 #include "tests/unit/store/saved.h"
 
 #include <ftw.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
+#include "base/fault.h"
 #include "base/hash.h"
 #include "store/change.h"
 #include "store/copy.h"
@@ -414,4 +418,63 @@ uint64_t saved_n_versions(const struct saved *saved)
     return store_root_versions(saved->root, "j", &numbers, &n, NULL) == BASE_OK
                ? n
                : 0;
+}
+
+/* --- faults ------------------------------------------------------------- */
+
+void saved_arm(const char *fmt, ...)
+{
+    char text[80];
+    struct base_err err = {0};
+    va_list args;
+
+    va_start(args, fmt);
+    (void)vsnprintf(text, sizeof(text), fmt, args);
+    va_end(args);
+    assert_int_equal(setenv("RETILE_FAULT", text, 1), 0);
+    assert_ok(base_fault_init(&err), &err);
+}
+
+void saved_disarm(void)
+{
+    struct base_err err = {0};
+
+    (void)unsetenv("RETILE_FAULT");
+    assert_ok(base_fault_init(&err), &err);
+}
+
+bool saved_is_killed(struct saved *saved,
+                     const char *point,
+                     void (*work)(struct saved *saved))
+{
+    size_t n = strcspn(point, "@");
+    int status = 0;
+    pid_t child;
+
+    saved_arm("%.*s=crash%s", (int)n, point, point + n);
+    child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        (void)alarm(60);
+        work(saved);
+        _exit(0);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    saved_disarm();
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+        return false;
+    }
+    if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL) {
+        fail_msg("%s: status %x", point, (unsigned)status);
+    }
+    return true;
+}
+
+void saved_must_be_killed(struct saved *saved,
+                          const char *point,
+                          void (*work)(struct saved *saved))
+{
+    if (!saved_is_killed(saved, point, work)) {
+        fail_msg("%s: was not passed", point);
+    }
 }

@@ -96,4 +96,16 @@ enum base_code saved_finish(struct saved *saved,
                             struct base_err *err);
 uint64_t saved_n_versions(const struct saved *saved);
 
+/* Arm fault points, as RETILE_FAULT does, until saved_disarm. */
+void saved_arm(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void saved_disarm(void);
+/* Do @work in a child with @point ("NAME" or "NAME@N") armed to kill it; false:
+ * it was not passed.  @work exits with another status than 0 when it fails. */
+bool saved_is_killed(struct saved *saved,
+                     const char *point,
+                     void (*work)(struct saved *saved));
+void saved_must_be_killed(struct saved *saved,
+                          const char *point,
+                          void (*work)(struct saved *saved));
+
 #endif

@@ -8,34 +8,10 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#include "base/fault.h"
 #include "store/blob.h"
 
 /* Every call of a kind fails once; a commit has fewer of each. */
 enum { MAX_PASSES = 400 };
-
-static void arm(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-
-static void arm(const char *fmt, ...)
-{
-    char text[80];
-    struct base_err err = {0};
-    va_list args;
-
-    va_start(args, fmt);
-    (void)vsnprintf(text, sizeof(text), fmt, args);
-    va_end(args);
-    assert_int_equal(setenv("RETILE_FAULT", text, 1), 0);
-    assert_ok(base_fault_init(&err), &err);
-}
-
-static void disarm(void)
-{
-    struct base_err err = {0};
-
-    (void)unsetenv("RETILE_FAULT");
-    assert_ok(base_fault_init(&err), &err);
-}
 
 static void prepare(struct saved *saved)
 {
@@ -53,22 +29,6 @@ static char *staged(const struct saved *saved)
 static char *blobs(const struct saved *saved)
 {
     return saved_picture(saved_at(saved, "store/blobs"));
-}
-
-/* In a child, which dies of what is armed or says what came of it. */
-static int in_child(struct saved *saved, void (*work)(struct saved *saved))
-{
-    int status = 0;
-    pid_t child = fork();
-
-    assert_true(child >= 0);
-    if (child == 0) {
-        (void)alarm(60);
-        work(saved);
-        _exit(0);
-    }
-    assert_int_equal(waitpid(child, &status, 0), child);
-    return status;
 }
 
 static void commit_20(struct saved *saved)
@@ -92,11 +52,6 @@ static void finish_20(struct saved *saved)
     }
 }
 
-static bool was_killed(int status)
-{
-    return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
-}
-
 /* What a change does that comes next. */
 static void sweep(const struct saved *saved)
 {
@@ -106,21 +61,6 @@ static void sweep(const struct saved *saved)
     assert_ok(store_root_lock(saved->root, 0, &err), &err);
     assert_ok(store_sweep(saved->root, &swept, &err), &err);
     store_root_unlock(saved->root);
-}
-
-static void must_be_killed(struct saved *saved,
-                           const char *point,
-                           void (*work)(struct saved *saved))
-{
-    size_t n = strcspn(point, "@");
-    int status;
-
-    arm("%.*s=crash%s", (int)n, point, point + n);
-    status = in_child(saved, work);
-    disarm();
-    if (!was_killed(status)) {
-        fail_msg("%s: was not passed", point);
-    }
 }
 
 /* All blobs of the newest version are sealed. */
@@ -156,7 +96,7 @@ static void test_a_commit_killed_before_it_publishes_is_none(void **state)
     for (size_t i = 0; i < N_ITEMS(points); i++) {
         BASE_AUTO_MEM char *after = NULL;
 
-        must_be_killed(saved, points[i], commit_20);
+        saved_must_be_killed(saved, points[i], commit_20);
         assert_int_equal(saved_n_versions(saved), 1);
         saved_must_equal(saved, 1);
         sweep(saved); /* second names are its to remove */
@@ -191,7 +131,7 @@ test_a_file_written_at_the_last_moment_is_not_published(void **state)
 
     prepare(saved);
     before = blobs(saved);
-    arm("store.publish=stop");
+    saved_arm("store.publish=stop");
     child = fork();
     assert_true(child >= 0);
     if (child == 0) {
@@ -199,7 +139,7 @@ test_a_file_written_at_the_last_moment_is_not_published(void **state)
         commit_changed(saved);
     }
     assert_int_equal(waitpid(child, &status, WUNTRACED), child);
-    disarm();
+    saved_disarm();
     assert_true(WIFSTOPPED(status));
     saved_flip(saved_in(saved, 20, "ranks/000/model.safetensors"), 0);
     assert_int_equal(kill(child, SIGCONT), 0);
@@ -216,7 +156,7 @@ static void must_be_new(struct saved *saved, const char *point)
     struct base_err err = {0};
 
     prepare(saved);
-    must_be_killed(saved, point, commit_20);
+    saved_must_be_killed(saved, point, commit_20);
     assert_int_equal(saved_n_versions(saved), 2);
     sweep(saved);
     saved_must_be_sound(saved);
@@ -253,7 +193,7 @@ static void test_a_killed_finish_is_begun_again(void **state)
     prepare(saved);
     assert_int_equal(saved_must_commit(saved, 20, 1), 2);
     for (size_t i = 0; i < N_ITEMS(points); i++) {
-        must_be_killed(saved, points[i], finish_20);
+        saved_must_be_killed(saved, points[i], finish_20);
         saved_must_equal(saved, 2);
         sweep(saved);
         saved_must_be_sound(saved);
@@ -299,10 +239,10 @@ static void test_a_commit_that_fails_leaves_all_as_it_was(void **state)
             struct base_err err = {0};
             uint64_t number = 0;
 
-            arm("%s=error@%u", kinds[i], pass);
+            saved_arm("%s=error@%u", kinds[i], pass);
             code = saved_commit(saved, 20, parent, STORE_REPLICAS_REFUSE,
                                 &number, &err);
-            disarm();
+            saved_disarm();
             if (code == BASE_OK || saved_n_versions(saved) > i + 1) {
                 break; /* or only the last directory was not synced */
             }

@@ -488,8 +488,7 @@ static void test_a_lost_blob_of_a_vote_is_found(void **state)
 
     prepare(saved);
     vote_10(saved, 5);
-    assert_ok(store_version_open_voted(saved->root, "j", 5, &version, &err),
-              &err);
+    assert_ok(store_vote_open(saved->root, "j", 5, &version, &err), &err);
     blob = ptc_manifest_blob(store_version_manifest(version), 0);
     path = store_blob_path(&blob.name);
     assert_int_equal(unlinkat(store_root_fd(saved->root), path, 0), 0);
