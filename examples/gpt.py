@@ -24,7 +24,7 @@ class Mesh:
 
     @text is "pp=2,dp=1,tp=2": ranks in this order, the last axis fastest."""
 
-    def __init__(self, text, rank):
+    def __init__(self, text, rank, n_ranks):
         self.text, self.rank = text, rank
         sizes = {axis: int(size) for axis, size in
                  (word.split("=") for word in text.split(","))}
@@ -33,10 +33,12 @@ class Mesh:
         self.sizes = sizes
         self.places = [dict(zip(sizes, place)) for place in
                        itertools.product(*map(range, sizes.values()))]
+        if len(self.places) != n_ranks or len(sizes) != 3:
+            raise ValueError(f"mesh {text} of pp, dp and tp on {n_ranks} ranks")
         self.at = self.places[rank]
         self.is_first = self.at["pp"] == 0
         self.is_last = self.at["pp"] == sizes["pp"] - 1
-        self.is_alone = len(self.places) == 1
+        self.is_alone = n_ranks == 1
         if not self.is_alone:
             dist.init_process_group("gloo", timeout=TIMEOUT)
         # Stages send to each other, which needs no group.
@@ -64,7 +66,7 @@ class Mesh:
         return x
 
     def tell(self, number):
-        """What rank 0 says, on every rank, which have then all come here."""
+        """What rank 0 says, on every rank."""
         said = torch.tensor([int(number)])
         if not self.is_alone:
             dist.broadcast(said, 0)

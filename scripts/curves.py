@@ -158,7 +158,7 @@ def draw(alone, losses, events, title):
     last = max(max(steps), min(steps) + 1)
     x = scale(min(steps), last, LEFT, WIDTH - RIGHT)
     placed, n_rows = place_labels(sorted(events, key=lambda e: e["step"]), x)
-    top = 62 + ROW * n_rows
+    top = 50 + ROW * n_rows
     bottom, under = top + UPPER, top + UPPER + 42
     low, high = min(all_losses), max(all_losses)
     room = 0.04 * max(high - low, 1e-9)
@@ -169,24 +169,25 @@ def draw(alone, losses, events, title):
     picture.add("rect", width=WIDTH, height=height, fill="#ffffff")
     picture.text(LEFT, 31, title, size=18, font_weight="bold")
     grid(picture, ticks(low, high, 6), y, lambda v: f"{v:g}")
-    picture.text(LEFT, top - 8 - ROW * n_rows, "loss", PALE)
+    picture.text(LEFT + 6, top + 16, "loss", PALE)
     picture.curve([(x(s), y(v)) for s, v in alone], ALONE, 6)
 
     # What differs by nothing is drawn at the foot of the lower axis.
     found = [d for _, d in apart if d > 0]
     floor = min([math.floor(math.log10(min(found))) if found else -9, -3])
-    roof = max([math.ceil(math.log10(max(found))) if found else 0, floor + 2])
+    roof = max([math.ceil(math.log10(max(found))) if found else -6, floor + 2])
     z = scale(floor, roof, under + LOWER, under)
     grid(picture, range(floor, roof + 1, max(1, (roof - floor + 2) // 4)), z,
          lambda e: f"1e{e}" if e > floor else "0")
-    picture.text(LEFT, under - 9, "difference of the two", PALE)
+    picture.text(LEFT + 6, under - 9, "difference of the two" + (
+        "" if found else ": none in the digits that were printed"), PALE)
     for step in ticks(min(steps), last, 10):
         picture.line(x(step), under + LOWER, x(step), under + LOWER + 5, PALE)
         picture.text(x(step), under + LOWER + 20, f"{step:g}", PALE, "middle")
     picture.text(WIDTH - RIGHT, under + LOWER + 40, "step", PALE, "end")
 
     draw_events(picture, placed, x, top, under + LOWER)
-    for part in lost:
+    for part in lost:  # raised, since they were done again as they had been
         picture.curve([(x(s), y(v)) for s, v in part], LOST, 2.4,
                       stroke_dasharray="2 4", transform="translate(0 -7)")
     picture.curve([(x(s), y(v)) for s, v in run], RUN, 1.8)
