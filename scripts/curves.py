@@ -27,6 +27,8 @@ UPPER, LOWER = 300, 96
 INK, PALE, GRID = "#1f2933", "#66727f", "#e4e8ec"
 ALONE, RUN, LOST = "#f2b45c", "#1d5fa8", "#c8453b"
 KINDS = {"failure": "#c8453b", "rescale": "#3b8254"}  # others: PALE
+OVER = {"stroke": "#ffffff", "stroke_width": 5, "stroke_linejoin": "round",
+        "paint_order": "stroke"}  # for text over the lines of events
 LOSS = re.compile(r"\bstep (\d+) loss (\d+(?:\.\d+)?)")
 
 
@@ -129,8 +131,7 @@ def draw_events(picture, placed, x, top, bottom):
     for event, at, y, anchor, color in lines:  # over the lines of others
         picture.add("circle", cx=f"{at:.1f}", cy=f"{y - 5:.1f}", r=4, fill=color)
         picture.text(at + (9 if anchor == "start" else -9), y, event["label"],
-                     color, anchor, stroke="#ffffff", stroke_width=5,
-                     stroke_linejoin="round", paint_order="stroke")
+                     color, anchor, **OVER)
 
 
 def draw_legend(picture, x, y, has_lost):
@@ -169,7 +170,8 @@ def draw(alone, losses, events, title):
     picture.add("rect", width=WIDTH, height=height, fill="#ffffff")
     picture.text(LEFT, 31, title, size=18, font_weight="bold")
     grid(picture, ticks(low, high, 6), y, lambda v: f"{v:g}")
-    picture.text(LEFT + 6, top + 16, "loss", PALE)
+    picture.text(0, 0, "loss", PALE, "middle", transform=f"translate(20 "
+                 f"{(top + bottom) / 2:.1f}) rotate(-90)")
     picture.curve([(x(s), y(v)) for s, v in alone], ALONE, 6)
 
     # What differs by nothing is drawn at the foot of the lower axis.
@@ -179,14 +181,14 @@ def draw(alone, losses, events, title):
     z = scale(floor, roof, under + LOWER, under)
     grid(picture, range(floor, roof + 1, max(1, (roof - floor + 2) // 4)), z,
          lambda e: f"1e{e}" if e > floor else "0")
-    picture.text(LEFT + 6, under - 9, "difference of the two" + (
-        "" if found else ": none in the digits that were printed"), PALE)
     for step in ticks(min(steps), last, 10):
         picture.line(x(step), under + LOWER, x(step), under + LOWER + 5, PALE)
         picture.text(x(step), under + LOWER + 20, f"{step:g}", PALE, "middle")
     picture.text(WIDTH - RIGHT, under + LOWER + 40, "step", PALE, "end")
 
     draw_events(picture, placed, x, top, under + LOWER)
+    picture.text(LEFT + 6, under - 9, "difference of the two" + (
+        "" if found else ": none in the digits that were printed"), PALE, **OVER)
     for part in lost:  # raised, since they were done again as they had been
         picture.curve([(x(s), y(v)) for s, v in part], LOST, 2.4,
                       stroke_dasharray="2 4", transform="translate(0 -7)")
