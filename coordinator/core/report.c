@@ -1,0 +1,121 @@
+/* What a host says of a job, against what is wanted of it. */
+#include <stdio.h>
+
+#include "coordinator/core/impl.h"
+
+/* Numbers that the host has seen and we have not: we are an old copy. */
+static void raise_numbers(struct coord *coord,
+                          struct coord_job *job,
+                          const Retile__V1__JobStatus *status)
+{
+    Retile__Coordinator__JobRecord *rec = job->rec;
+    uint64_t highest = status->highest;
+    uint64_t generation = status->highest_generation;
+
+    for (size_t i = 0; i < status->n_versions; i++) {
+        highest = status->versions[i]->number > highest
+                      ? status->versions[i]->number
+                      : highest;
+    }
+    if (status->attempt != NULL && status->attempt->number > highest) {
+        highest = status->attempt->number;
+    }
+    if (status->generation != NULL && status->generation->number > generation) {
+        generation = status->generation->number;
+    }
+    if (highest > rec->highest && highest < UINT64_MAX) {
+        rec->highest = highest;
+        job_touch(coord, job);
+    }
+    if (generation >= rec->next_generation && generation < UINT64_MAX) {
+        rec->next_generation = generation + 1;
+        job_touch(coord, job);
+    }
+    if (status->revision > coord->revision && status->revision < UINT64_MAX) {
+        coord->revision = status->revision;
+    }
+}
+
+static void see_launcher(struct coord *coord,
+                         struct coord_job *job,
+                         const Retile__V1__JobStatus *status)
+{
+    Retile__V1__Job *rec = job->rec->job;
+
+    if (job->has_launcher != status->has_launcher) {
+        job->has_launcher = status->has_launcher;
+        job_wake(coord, job);
+    }
+    if (status->max_restarts != 0 &&
+        status->max_restarts != rec->max_restarts) {
+        rec->max_restarts = status->max_restarts;
+        job_touch(coord, job);
+    }
+    if (job->trouble == NULL || strcmp(job->trouble, status->trouble) != 0) {
+        free(job->trouble);
+        job->trouble =
+            status->trouble[0] != '\0' ? strdup(status->trouble) : NULL;
+    }
+}
+
+/* Nothing of it is there. */
+static void see_nothing(struct coord *coord, struct coord_job *job)
+{
+    Retile__V1__Job *rec = job->rec->job;
+
+    if (rec->state == JOB_REMOVING) {
+        job_remove(coord, job);
+        return;
+    }
+    if (rec->attempt != NULL && rec->attempt->state == ATTEMPT_COMMITTED) {
+        attempt_abort(coord, job, "its bytes are lost");
+    }
+}
+
+void job_report(struct coord *coord,
+                struct coord_host *host,
+                struct coord_job *job,
+                const Retile__V1__JobStatus *status,
+                bool is_hello)
+{
+    Retile__V1__JobStatus nothing;
+    Retile__V1__Attempt *attempt;
+
+    if (status == NULL) {
+        retile__v1__job_status__init(&nothing);
+        nothing.revision = job->rec->revision;
+        status = &nothing;
+        see_nothing(coord, job);
+        if (job->is_gone) {
+            return;
+        }
+    }
+    raise_numbers(coord, job, status);
+    if (job->rec->job->state == JOB_REMOVING && status->is_gone && !is_hello &&
+        status->revision >= job->rec->revision) {
+        job_remove(coord, job);
+        return;
+    }
+    job->is_heard = true;
+    job->seen_revision = status->revision;
+    job->shown_generation =
+        status->generation != NULL ? status->generation->number : 0;
+    job->is_prepared =
+        status->generation != NULL && status->generation->is_prepared;
+    job->is_clear = status->generation != NULL && status->generation->is_clear;
+    see_launcher(coord, job, status);
+    version_report(coord, job, status->versions, status->n_versions);
+    if (job->rec->job->state != JOB_REMOVING) {
+        generation_report(coord, job, status);
+    }
+    attempt = attempt_open(job);
+    if (attempt != NULL && status->attempt != NULL &&
+        attempt->kind != ATTEMPT_SAVE && status->attempt->is_failed &&
+        status->attempt->number == attempt->number) {
+        attempt_give_up(coord, job, status->attempt->reason);
+    }
+    plan_report(coord, job, status->plan);
+    place_free(coord, job, false);
+    (void)host;
+    job_wake(coord, job);
+}

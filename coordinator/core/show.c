@@ -1,0 +1,89 @@
+/* The state as messages, in the arena of the actions. */
+#include "coordinator/core/impl.h"
+
+Retile__V1__Job *
+show_job(struct coord *coord, const struct coord_job *job, bool is_whole)
+{
+    Retile__V1__Job shown = *job->rec->job;
+
+    if (!is_whole) {
+        shown.n_versions = 0;
+        shown.n_history = 0;
+    }
+    return coord_copy_out(coord, &shown);
+}
+
+Retile__V1__Device *
+show_device(struct coord *coord, const struct coord_host *host, uint32_t index)
+{
+    Retile__V1__Device shown = *host->rec->devices[index];
+    const struct coord_job *job = host->slots[index].job;
+    char *const none = (char *)(uintptr_t)protobuf_c_empty_string;
+
+    shown.state = (Retile__V1__DeviceState)device_state(host, index);
+    shown.reason = (char *)(uintptr_t)device_reason(host, index);
+    shown.job = job != NULL ? job->rec->job->name : none;
+    return coord_copy_out(coord, &shown);
+}
+
+Retile__V1__Host *show_host(struct coord *coord, const struct coord_host *host)
+{
+    Retile__V1__Host shown = *host->rec;
+    Retile__V1__Device **devices = base_arena_alloc(
+        coord->actions->arena, shown.n_devices + 1, sizeof(*devices));
+
+    if (devices == NULL) {
+        coord_no_mem(coord);
+        return NULL;
+    }
+    for (uint32_t i = 0; i < shown.n_devices; i++) {
+        devices[i] = show_device(coord, host, i);
+        if (devices[i] == NULL) {
+            return NULL;
+        }
+    }
+    shown.devices = devices;
+    return coord_copy_out(coord, &shown);
+}
+
+void call_jobs_list(struct coord *coord, const struct coord_call *call)
+{
+    Retile__V1__ListJobsResponse *response =
+        base_arena_alloc(coord->actions->arena, 1, sizeof(*response));
+
+    if (response == NULL) {
+        coord_no_mem(coord);
+        return;
+    }
+    retile__v1__list_jobs_response__init(response);
+    response->jobs = base_arena_alloc(coord->actions->arena, coord->jobs.n + 1,
+                                      sizeof(Retile__V1__Job *));
+    if (response->jobs == NULL) {
+        coord_no_mem(coord);
+        return;
+    }
+    for (size_t i = 0; i < coord->jobs.n; i++) {
+        response->jobs[i] = show_job(coord, coord->jobs.items[i], false);
+        if (response->jobs[i] == NULL) {
+            return;
+        }
+        response->n_jobs++;
+    }
+    call_answer(coord, call, response, false);
+}
+
+void call_jobs_get(struct coord *coord, const struct coord_call *call)
+{
+    const Retile__V1__GetJobRequest *request =
+        (const Retile__V1__GetJobRequest *)call->request;
+    const struct coord_job *job = job_find(coord, request->name);
+    Retile__V1__GetJobResponse response;
+
+    if (job == NULL) {
+        call_refuse(coord, call, RPC_NOT_FOUND, "no job %s", request->name);
+        return;
+    }
+    retile__v1__get_job_response__init(&response);
+    response.job = job->rec->job;
+    call_answer(coord, call, coord_copy_out(coord, &response), false);
+}
