@@ -68,7 +68,14 @@
     X(mount_change, "mount.change", "before a name in a save is changed")      \
     X(mount_changed, "mount.changed", "it was changed, and not answered")      \
     X(mount_commit, "mount.commit", "writers are gone, the store not asked")   \
-    X(mount_committed, "mount.committed", "published, nobody was told")
+    X(mount_committed, "mount.committed", "published, nobody was told")        \
+    X(agent_mounting, "agent.mounting", "a mount was started")                 \
+    X(agent_prepared, "agent.prepared", "a generation is, nobody was told")    \
+    X(agent_started, "agent.started", "written, its launcher was not told")    \
+    X(agent_voted, "agent.voted", "a vote is there, nobody was asked")         \
+    X(agent_publish, "agent.publish", "it is decided, nothing is published")   \
+    X(agent_published, "agent.published", "published, nobody was told")        \
+    X(agent_removed, "agent.removed", "a job is gone, nobody was told")
 
 /* The points where bytes pass: they can be halved and corrupted, too. */
 #define BASE_FAULT_BYTES(X)                                                    \

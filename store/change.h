@@ -71,7 +71,7 @@ enum base_code store_change_replace(struct store_change *change,
                                     struct base_digest old,
                                     struct base_err *err) BASE_MUST_CHECK;
 
-/* The three ways to make a version here.
+/* The ways to make a version here.
  *
  * Import copies a source once, into blobs that are the files of its own
  * layout (replicas share one), digesting on the way.  Rescale and rollback
@@ -121,6 +121,16 @@ enum base_code store_rollback(struct store_root *root,
                               const struct store_attempt *attempt,
                               uint64_t *ret_number,
                               struct base_err *err) BASE_MUST_CHECK;
+
+/* Version @number (0: the current one) of @from_job, another job of the store,
+ * as the next one of @job.  No byte is copied. */
+enum base_code store_copy_version(struct store_root *root,
+                                  const char *job,
+                                  const char *from_job,
+                                  uint64_t number,
+                                  const struct store_attempt *attempt,
+                                  uint64_t *ret_number,
+                                  struct base_err *err) BASE_MUST_CHECK;
 
 /* A version as a source, for export, mount and verify: the second backend of
  * store/source.h.  @version is taken on success. */

@@ -1,4 +1,4 @@
-/* Pins and release.
+/* Pins, release, and the end of a job.
  *
  * A release locks versions/N/lock alone, without waiting, renames the directory
  * into staging/ and removes it there, with all its manifests. */
@@ -16,6 +16,7 @@
 #include "store/blob.h"
 #include "store/root.h"
 #include "store/root_priv.h"
+#include "store/vote.h"
 
 enum { PIN_MAX_BYTES = 240 };
 
@@ -197,10 +198,11 @@ static enum base_code release_check(struct store_root *root,
     return BASE_OK;
 }
 
-enum base_code store_version_release(struct store_root *root,
-                                     const char *job,
-                                     uint64_t number,
-                                     struct base_err *err)
+/* Rename it away, unless somebody uses it. */
+static enum base_code take_away(struct store_root *root,
+                                const char *job,
+                                uint64_t number,
+                                struct base_err *err)
 {
     const int dir_fd = store_root_fd(root);
     BASE_AUTO_MEM char *folder = NULL;
@@ -210,8 +212,6 @@ enum base_code store_version_release(struct store_root *root,
     BASE_AUTO_FD lock_fd = -1;
     enum base_code code;
 
-    assert(store_root_is_locked(root));
-    BASE_TRY(release_check(root, job, number, err));
     BASE_TRY(staging_path("released", &away, err));
     folder = store_version_path(job, number, "");
     lock = store_version_path(job, number, "/lock");
@@ -233,5 +233,69 @@ enum base_code store_version_release(struct store_root *root,
     BASE_TRY(base_fault_check(BASE_FAULT_store_release, err));
     /* It is released.  What cannot be removed now, the next change removes. */
     (void)!base_dir_remove(dir_fd, away, NULL);
+    return BASE_OK;
+}
+
+enum base_code store_version_release(struct store_root *root,
+                                     const char *job,
+                                     uint64_t number,
+                                     struct base_err *err)
+{
+    assert(store_root_is_locked(root));
+    BASE_TRY(release_check(root, job, number, err));
+    return take_away(root, job, number, err);
+}
+
+/* --- a whole job --- */
+
+static enum base_code has_no_vote(const struct store_root *root,
+                                  const char *job,
+                                  struct base_err *err)
+{
+    BASE_AUTO_MEM struct store_vote *votes = NULL;
+    size_t n = 0;
+
+    BASE_TRY(store_vote_list(root, &votes, &n, err));
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(votes[i].job, job) == 0) {
+            return base_fail(err, BASE_EXISTS,
+                             "%s@%" PRIu64 " waits for an answer", job,
+                             votes[i].number);
+        }
+    }
+    return BASE_OK;
+}
+
+enum base_code
+store_job_remove(struct store_root *root, const char *job, struct base_err *err)
+{
+    const int dir_fd = store_root_fd(root);
+    BASE_AUTO_MEM uint64_t *numbers = NULL;
+    BASE_AUTO_MEM char *folder = base_path("jobs/%s", job);
+    BASE_AUTO_MEM char *away = NULL;
+    size_t n = 0;
+    enum base_code code;
+
+    assert(store_root_is_locked(root));
+    BASE_TRY(store_job_check(job, err));
+    BASE_TRY(has_no_vote(root, job, err));
+    BASE_TRY(staging_path("removed", &away, err));
+    if (folder == NULL) {
+        return base_fail(err, BASE_NO_MEM, "%s: cannot remove", job);
+    }
+    code = store_root_versions(root, job, &numbers, &n, err);
+    for (size_t i = 0; code == BASE_OK && i < n; i++) {
+        code = take_away(root, job, numbers[i], err);
+    }
+    if (code != BASE_NOT_FOUND) {
+        BASE_TRY(code);
+    }
+    code = base_rename_new(dir_fd, folder, away, err);
+    if (code == BASE_NOT_FOUND) {
+        return BASE_OK;
+    }
+    BASE_TRY(code);
+    BASE_TRY(base_dir_sync(dir_fd, "jobs", err));
+    (void)!base_dir_remove(dir_fd, away, NULL); /* else the next change does */
     return BASE_OK;
 }

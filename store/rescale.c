@@ -1,4 +1,4 @@
-/* Rescale and rollback: a manifest made from another, over the same blobs.
+/* Rescale, rollback and copy: a manifest made from another, over the same blobs.
  *
  * Nothing but manifests and tables is read or written, so the cost is that of
  * the manifest.  All regions and blobs of the old version stay named: what a
@@ -167,12 +167,15 @@ enum base_code store_rescale(struct store_root *root,
     return publish(change, source, to, dropped, ctx, ret_number, err);
 }
 
-enum base_code store_rollback(struct store_root *root,
-                              const char *job,
-                              uint64_t number,
-                              const struct store_attempt *attempt,
-                              uint64_t *ret_number,
-                              struct base_err *err)
+/* A version of @from_job as the next one of @job, under its own layout. */
+static enum base_code repeat(struct store_root *root,
+                             const char *job,
+                             const char *from_job,
+                             uint64_t number,
+                             const char *origin,
+                             const struct store_attempt *attempt,
+                             uint64_t *ret_number,
+                             struct base_err *err)
 {
     STORE_AUTO_DERIVED derived = {0};
     BASE_AUTO(store_change) change = NULL;
@@ -181,19 +184,44 @@ enum base_code store_rollback(struct store_root *root,
     const struct ptc_manifest *manifest;
     uint64_t made = 0;
 
-    BASE_TRY(store_vote_find(root, job, attempt, "rollback", UINT64_MAX, &made,
-                             err));
+    BASE_TRY(
+        store_vote_find(root, job, attempt, origin, UINT64_MAX, &made, err));
     if (made != 0) {
         *ret_number = made;
         return BASE_OK;
     }
     BASE_TRY(store_change_begin(root, job, 0, attempt, &change, err));
-    BASE_TRY(store_version_open(root, job, number, &version, err));
+    BASE_TRY(store_version_open(root, from_job, number, &version, err));
     BASE_TRY(store_source_open_version(root, &version, &source, err));
     manifest = store_version_manifest(source->version);
     BASE_TRY(derive(&derived, source->version, store_source_table(source),
-                    "rollback", ptc_manifest_head(manifest)->layout, err));
+                    origin, ptc_manifest_head(manifest)->layout, err));
+    if (from_job != job) { /* a number of another job's is no parent */
+        derived.manifest.head.parent = 0;
+    }
     BASE_TRY(store_derive_objects(&derived, err));
     derived.manifest.pieces = store_source_pieces(source);
     return store_change_publish(change, &derived.manifest, ret_number, err);
+}
+
+enum base_code store_rollback(struct store_root *root,
+                              const char *job,
+                              uint64_t number,
+                              const struct store_attempt *attempt,
+                              uint64_t *ret_number,
+                              struct base_err *err)
+{
+    return repeat(root, job, job, number, "rollback", attempt, ret_number, err);
+}
+
+enum base_code store_copy_version(struct store_root *root,
+                                  const char *job,
+                                  const char *from_job,
+                                  uint64_t number,
+                                  const struct store_attempt *attempt,
+                                  uint64_t *ret_number,
+                                  struct base_err *err)
+{
+    return repeat(root, job, from_job, number, "copy", attempt, ret_number,
+                  err);
 }

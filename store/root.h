@@ -144,6 +144,15 @@ enum base_code store_version_release(struct store_root *root,
                                      uint64_t number,
                                      struct base_err *err) BASE_MUST_CHECK;
 
+/* Remove @job: all its versions, pinned ones and the current one too, and its
+ * numbers.  Needs the lock.  Not existing is BASE_OK.  Its blobs go with the next
+ * sweep.
+ * Errors: BASE_EXISTS  a version is in use, or waits for an answer: some of them
+ *                      may be gone then; call again */
+enum base_code store_job_remove(struct store_root *root,
+                                const char *job,
+                                struct base_err *err) BASE_MUST_CHECK;
+
 /* Remove blobs and tables that no manifest names.  Needs the lock. */
 struct store_sweep {
     uint64_t n_blobs;
