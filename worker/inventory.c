@@ -1,0 +1,306 @@
+#include "worker/inventory.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/rpc.h"
+#include "ptc/spec.h"
+
+enum { MESH_MAX_BYTES = 1024, MAX_KNOWN = 1 << 16 };
+
+struct known {
+    char *job;
+    Retile__V1__Version *version;
+    bool is_seen; /* in the list that is being made */
+};
+
+struct worker_inventory {
+    BASE_VEC(struct known) all;
+};
+
+void worker_versions_done(struct worker_versions *versions)
+{
+    for (size_t i = 0; i < versions->n; i++) {
+        rpc_message_free(&versions->items[i]->base);
+    }
+    free(versions->items);
+    *versions = (struct worker_versions){0};
+}
+
+static void known_done(struct known *known)
+{
+    free(known->job);
+    if (known->version != NULL) {
+        rpc_message_free(&known->version->base);
+    }
+}
+
+void worker_inventory_free(struct worker_inventory *inventory)
+{
+    if (inventory == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < inventory->all.n; i++) {
+        known_done(&inventory->all.items[i]);
+    }
+    base_vec_done(&inventory->all);
+    free(inventory);
+}
+
+struct worker_inventory *worker_inventory_create(void)
+{
+    return calloc(1, sizeof(struct worker_inventory));
+}
+
+char *worker_mesh_text(const struct ptc_spec *spec)
+{
+    const struct ptc_mesh *mesh = &spec->meshes[0];
+    BASE_AUTO_BUF buf;
+
+    base_buf_init(&buf, MESH_MAX_BYTES);
+    (void)base_buf_add_str(&buf, BASE_STR("")); /* sticky */
+    for (uint32_t i = 0; i < mesh->n_axes; i++) {
+        (void)base_buf_addf(&buf, "%s%.*s=%" PRIu32, i == 0 ? "" : ",",
+                            BASE_STR_FMT(mesh->axes[i].name),
+                            mesh->axes[i].size);
+    }
+    return buf.failed == BASE_OK && buf.ptr != NULL ? base_steal(&buf.ptr)
+                                                    : strdup("");
+}
+
+static Retile__V1__AttemptKind kind_of(struct base_str origin)
+{
+    static const struct {
+        const char *name;
+        Retile__V1__AttemptKind kind;
+    } kinds[] = {
+        {"save", RETILE__V1__ATTEMPT_KIND__ATTEMPT_SAVE},
+        {"rescale", RETILE__V1__ATTEMPT_KIND__ATTEMPT_RESCALE},
+        {"import", RETILE__V1__ATTEMPT_KIND__ATTEMPT_IMPORT},
+        {"rollback", RETILE__V1__ATTEMPT_KIND__ATTEMPT_ROLLBACK},
+        {"copy", RETILE__V1__ATTEMPT_KIND__ATTEMPT_COPY},
+    };
+
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        if (base_str_eq(origin, base_str_of(kinds[i].name))) {
+            return kinds[i].kind;
+        }
+    }
+    return RETILE__V1__ATTEMPT_KIND__ATTEMPT_KIND_UNSPECIFIED;
+}
+
+static uint64_t objects_bytes(const struct ptc_manifest *manifest)
+{
+    uint64_t n_bytes = 0;
+
+    for (uint32_t i = 0; i < ptc_manifest_n_objects(manifest); i++) {
+        struct ptc_manifest_object object = ptc_manifest_object(manifest, i);
+
+        n_bytes += ptc_manifest_region(manifest, object.region).n_bytes;
+    }
+    return n_bytes;
+}
+
+/* Every byte of the table is in one piece; a vote's table is not read. */
+static enum base_code add_piece(void *ctx,
+                                const struct ptc_manifest_extent *extent,
+                                struct base_err *err)
+{
+    (void)err;
+    *(uint64_t *)ctx += extent->n_bytes;
+    return BASE_OK;
+}
+
+static uint64_t all_bytes(const struct ptc_manifest *manifest)
+{
+    uint64_t n_bytes = objects_bytes(manifest);
+
+    (void)!ptc_manifest_extents(manifest, add_piece, &n_bytes,
+                                NULL); /* never */
+    return n_bytes;
+}
+
+Retile__V1__Version *
+worker_version_describe(const struct store_version *version)
+{
+    const struct ptc_manifest *manifest = store_version_manifest(version);
+    const struct ptc_manifest_head *head = ptc_manifest_head(manifest);
+    Retile__V1__Version said = RETILE__V1__VERSION__INIT;
+    BASE_AUTO(ptc_spec) spec = NULL;
+    BASE_AUTO_MEM char *layout = strndup(head->layout.ptr, head->layout.len);
+    BASE_AUTO_MEM char *mesh = NULL;
+
+    if (layout == NULL) {
+        return NULL;
+    }
+    said.number = head->version;
+    said.parent = head->parent;
+    said.kind = kind_of(head->origin);
+    said.has_step = head->step != UINT64_MAX;
+    said.step = said.has_step ? head->step : 0;
+    said.has_samples = head->samples != UINT64_MAX;
+    said.samples = said.has_samples ? head->samples : 0;
+    said.n_bytes = all_bytes(manifest);
+    said.layout = layout;
+    if (ptc_spec_parse(head->layout, "layout", &spec, NULL) == BASE_OK) {
+        mesh = worker_mesh_text(spec);
+    }
+    if (mesh != NULL) {
+        said.mesh = mesh;
+    }
+    said.created_ns = head->created_ns;
+    said.durability = RETILE__V1__DURABILITY__DURABILITY_LOCAL;
+    return worker_message_copy(&said.base);
+}
+
+static struct known *
+find(struct worker_inventory *inventory, const char *job, uint64_t number)
+{
+    for (size_t i = 0; i < inventory->all.n; i++) {
+        struct known *known = &inventory->all.items[i];
+
+        if (known->version->number == number && strcmp(known->job, job) == 0) {
+            return known;
+        }
+    }
+    return NULL;
+}
+
+static enum base_code learn(struct worker_inventory *inventory,
+                            const struct store_root *root,
+                            const char *job,
+                            uint64_t number,
+                            struct known **ret,
+                            struct base_err *err)
+{
+    BASE_AUTO(store_version) version = NULL;
+    struct known known = {0};
+
+    BASE_TRY(store_version_open(root, job, number, &version, err));
+    if (inventory->all.n >= MAX_KNOWN) {
+        return base_fail(err, BASE_LIMIT, "more than %d versions", MAX_KNOWN);
+    }
+    known.job = strdup(job);
+    known.version = worker_version_describe(version);
+    if (known.job == NULL || known.version == NULL ||
+        !base_vec_push(&inventory->all, known)) {
+        known_done(&known);
+        return base_fail(err, BASE_NO_MEM, "%s: cannot list versions", job);
+    }
+    *ret = &inventory->all.items[inventory->all.n - 1];
+    return BASE_OK;
+}
+
+/* Forget those of @job; with @is_all also the ones that were just seen. */
+static void
+drop(struct worker_inventory *inventory, const char *job, bool is_all)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < inventory->all.n; i++) {
+        struct known *known = &inventory->all.items[i];
+
+        if (strcmp(known->job, job) == 0 && (is_all || !known->is_seen)) {
+            known_done(known);
+        } else {
+            inventory->all.items[n++] = *known;
+        }
+    }
+    inventory->all.n = n;
+}
+
+void worker_inventory_forget(struct worker_inventory *inventory,
+                             const char *job)
+{
+    drop(inventory, job, true);
+}
+
+/* A copy of what is known, with its pin of now. */
+static enum base_code add(struct worker_versions *to,
+                          const struct store_root *root,
+                          const struct known *known,
+                          struct base_err *err)
+{
+    BASE_AUTO_MEM char *why = NULL;
+    Retile__V1__Version said = *known->version;
+    Retile__V1__Version *copy;
+
+    BASE_TRY(store_version_pin_why(root, known->job, said.number, &why, err));
+    if (why != NULL) {
+        said.pinned = why;
+    }
+    copy = worker_message_copy(&said.base);
+    if (copy == NULL) {
+        return base_fail(err, BASE_NO_MEM, "%s: cannot list versions",
+                         known->job);
+    }
+    to->items[to->n++] = copy;
+    return BASE_OK;
+}
+
+static enum base_code fill(struct worker_inventory *inventory,
+                           const struct store_root *root,
+                           const char *job,
+                           const uint64_t *numbers,
+                           size_t n,
+                           struct worker_versions *ret,
+                           char **ret_damaged,
+                           struct base_err *err)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct known *known = find(inventory, job, numbers[i]);
+        struct base_err why = {0};
+        enum base_code code = BASE_OK;
+
+        if (known == NULL) {
+            code = learn(inventory, root, job, numbers[i], &known, &why);
+        }
+        if (code == BASE_NO_MEM) {
+            return base_fail(err, code, "%s", why.text);
+        }
+        if (code == BASE_OK) {
+            known->is_seen = true;
+            BASE_TRY(add(ret, root, known, err));
+        } else if (code != BASE_NOT_FOUND && *ret_damaged == NULL) {
+            *ret_damaged = strdup(why.text);
+        }
+    }
+    return BASE_OK;
+}
+
+enum base_code worker_inventory_list(struct worker_inventory *inventory,
+                                     const struct store_root *root,
+                                     const char *job,
+                                     struct worker_versions *ret,
+                                     char **ret_damaged,
+                                     struct base_err *err)
+{
+    struct worker_versions versions = {0};
+    BASE_AUTO_MEM uint64_t *numbers = NULL;
+    BASE_AUTO_MEM char *damaged = NULL;
+    size_t n = 0;
+    enum base_code code = store_root_versions(root, job, &numbers, &n, err);
+
+    if (code == BASE_NOT_FOUND) {
+        code = BASE_OK;
+        n = 0;
+    }
+    BASE_TRY(code);
+    versions.items = calloc(n + 1, sizeof(struct Retile__V1__Version *));
+    if (versions.items == NULL) {
+        return base_fail(err, BASE_NO_MEM, "%s: cannot list versions", job);
+    }
+    for (size_t i = 0; i < inventory->all.n; i++) {
+        inventory->all.items[i].is_seen = false;
+    }
+    code = fill(inventory, root, job, numbers, n, &versions, &damaged, err);
+    if (code != BASE_OK) {
+        worker_versions_done(&versions);
+        return code;
+    }
+    drop(inventory, job, false);
+    *ret = versions;
+    *ret_damaged = base_steal(&damaged);
+    return BASE_OK;
+}

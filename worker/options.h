@@ -1,0 +1,42 @@
+/* The agent's configuration: one table; defaults < file < RETILE_* < options. */
+#ifndef WORKER_OPTIONS_H
+#define WORKER_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/str.h"
+
+struct worker_options {
+    const char *coordinator; /* an address, proto/rpc.h */
+    const char *store;
+    const char *run; /* absolute, as store, mounts, fuse */
+    const char *mounts;
+    const char *fuse;    /* the program */
+    const char *host;    /* NULL: the machine's name */
+    const char *address; /* NULL: 127.0.0.1 */
+    const char *cudart;  /* NULL: the usual names */
+    const char *tls_ca;  /* NULL: no TLS; all three, or none */
+    const char *tls_cert;
+    const char *tls_key;
+    const char *tls_name;     /* NULL: the address's host */
+    const char *token_file;   /* NULL: no token */
+    bool has_budget;          /* a store is made when there is none */
+    bool is_json;             /* the log */
+    uint32_t n_slots;         /* 0: GPUs */
+    uint64_t budget_bytes;    /* 0: what the file system has */
+    char *token;              /* of token_file */
+    struct base_arena *arena; /* the texts' */
+};
+void worker_options_done(struct worker_options *options);
+
+/* *ret_is_done: --help or --version was printed.
+ * Errors: BASE_BAD_ARG  names the key, where it was said and what is wrong */
+enum base_code worker_options_read(int argc,
+                                   char **argv,
+                                   struct worker_options *ret,
+                                   bool *ret_is_done,
+                                   struct base_err *err) BASE_MUST_CHECK;
+
+#endif

@@ -1,0 +1,207 @@
+#include "worker/work.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/rpc.h"
+
+struct worker_store {
+    struct worker_loop *loop;
+    struct store_root *root; /* owner: the thread, as inventory */
+    struct worker_inventory *inventory;
+    void (*done)(void *ctx, struct worker_work *work);
+    void *ctx;
+    atomic_bool is_ending;
+    atomic_uint_least64_t done_bytes; /* for people only */
+    atomic_uint_least64_t all_bytes;
+    pthread_t thread;
+    bool is_running;
+    pthread_mutex_t lock;
+    pthread_cond_t is_changed; /* first, is_ending */
+    struct worker_work *first; /* guarded by lock, as last */
+    struct worker_work *last;
+};
+
+void worker_work_free(struct worker_work *work)
+{
+    if (work == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < work->votes.n; i++) {
+        if (work->votes.items[i].version != NULL) {
+            rpc_message_free(&work->votes.items[i].version->base);
+        }
+    }
+    base_vec_done(&work->votes);
+    worker_versions_done(&work->versions);
+    if (work->target != NULL) {
+        rpc_message_free(&work->target->base);
+    }
+    if (work->plan != NULL) {
+        rpc_message_free(&work->plan->base);
+    }
+    free(work->damaged);
+    free(work->job);
+    free(work);
+}
+
+struct worker_work *worker_work_create(enum worker_work_kind kind,
+                                       const char *job,
+                                       const Retile__V1__JobTarget *target)
+{
+    BASE_AUTO(worker_work) work = calloc(1, sizeof(*work));
+
+    if (work == NULL) {
+        return NULL;
+    }
+    work->kind = kind;
+    work->job = strdup(job);
+    if (target != NULL) {
+        work->target = worker_message_copy(&target->base);
+    }
+    return work->job != NULL && (target == NULL || work->target != NULL)
+               ? base_steal(&work)
+               : NULL;
+}
+
+static bool on_progress(void *ctx, uint64_t done_bytes, uint64_t all_bytes)
+{
+    struct worker_store *store = ctx;
+
+    store->done_bytes = done_bytes;
+    store->all_bytes = all_bytes;
+    return !store->is_ending;
+}
+
+static struct worker_work *take(struct worker_store *store)
+{
+    struct worker_work *work;
+
+    (void)pthread_mutex_lock(&store->lock);
+    while (store->first == NULL && !store->is_ending) {
+        (void)pthread_cond_wait(&store->is_changed, &store->lock);
+    }
+    work = store->is_ending ? NULL : store->first;
+    if (work != NULL) {
+        store->first = work->next;
+        if (store->first == NULL) {
+            store->last = NULL;
+        }
+    }
+    (void)pthread_mutex_unlock(&store->lock);
+    return work;
+}
+
+static void on_post(struct worker_post *post)
+{
+    struct worker_work *work = (struct worker_work *)(void *)post;
+    struct worker_store *store = work->ctx;
+
+    store->done(store->ctx, work);
+}
+
+static void *run(void *ctx)
+{
+    struct worker_store *store = ctx;
+    struct worker_work *work;
+
+    while ((work = take(store)) != NULL) {
+        worker_work_run(work, store->root, store->inventory, on_progress,
+                        store);
+        store->all_bytes = 0;
+        work->post.fn = on_post;
+        worker_loop_post(store->loop, &work->post);
+    }
+    return NULL;
+}
+
+void worker_store_stop(struct worker_store *store)
+{
+    if (store != NULL && store->is_running) {
+        (void)pthread_mutex_lock(&store->lock);
+        store->is_ending = true;
+        (void)pthread_cond_signal(&store->is_changed);
+        (void)pthread_mutex_unlock(&store->lock);
+        (void)pthread_join(store->thread, NULL); /* ours, joined once */
+        store->is_running = false;
+    }
+}
+
+void worker_store_free(struct worker_store *store)
+{
+    if (store == NULL) {
+        return;
+    }
+    worker_store_stop(store);
+    while (store->first != NULL) {
+        struct worker_work *work = store->first;
+
+        store->first = work->next;
+        worker_work_free(work);
+    }
+    (void)pthread_cond_destroy(&store->is_changed);
+    (void)pthread_mutex_destroy(&store->lock);
+    worker_inventory_free(store->inventory);
+    store_root_free(store->root);
+    free(store);
+}
+
+enum base_code worker_store_create(struct worker_loop *loop,
+                                   struct store_root **root,
+                                   void (*done)(void *ctx,
+                                                struct worker_work *work),
+                                   void *ctx,
+                                   struct worker_store **ret,
+                                   struct base_err *err)
+{
+    BASE_AUTO(worker_store) store = calloc(1, sizeof(*store));
+    int errnum;
+
+    if (store == NULL) {
+        return base_fail(err, BASE_NO_MEM, "cannot start the store's thread");
+    }
+    (void)pthread_mutex_init(&store->lock, NULL); /* never fails here */
+    (void)pthread_cond_init(&store->is_changed, NULL);
+    store->loop = loop;
+    store->done = done;
+    store->ctx = ctx;
+    store->inventory = worker_inventory_create();
+    if (store->inventory == NULL) {
+        return base_fail(err, BASE_NO_MEM, "cannot start the store's thread");
+    }
+    store->root = *root;
+    errnum = pthread_create(&store->thread, NULL, run, store);
+    if (errnum != 0) {
+        store->root = NULL;
+        return base_fail_errno(err, errnum, "cannot start the store's thread");
+    }
+    store->is_running = true;
+    *root = NULL;
+    *ret = base_steal(&store);
+    return BASE_OK;
+}
+
+void worker_store_do(struct worker_store *store, struct worker_work *work)
+{
+    work->next = NULL;
+    work->ctx = store;
+    (void)pthread_mutex_lock(&store->lock);
+    if (store->last == NULL) {
+        store->first = work;
+    } else {
+        store->last->next = work;
+    }
+    store->last = work;
+    (void)pthread_cond_signal(&store->is_changed);
+    (void)pthread_mutex_unlock(&store->lock);
+}
+
+void worker_store_progress(struct worker_store *store,
+                           uint64_t *ret_done_bytes,
+                           uint64_t *ret_all_bytes)
+{
+    *ret_done_bytes = store->done_bytes;
+    *ret_all_bytes = store->all_bytes;
+}
