@@ -39,6 +39,7 @@ function(retile_test_properties name label timeout)
         "RETILE_BUILD=${PROJECT_BINARY_DIR}"
         "RETILE_PYTHON=${RETILE_PYTHON}"
         "UBSAN_OPTIONS=print_stacktrace=1"
+        "TSAN_OPTIONS=ignore_noninstrumented_modules=1"
         "ASAN_OPTIONS=detect_stack_use_after_return=1:allocator_may_return_null=1")
     set_tests_properties(${name} PROPERTIES
         LABELS "${label}" TIMEOUT ${timeout} SKIP_RETURN_CODE 77

@@ -48,12 +48,13 @@ static enum base_code check_socket(const char *path, struct base_err *err)
     if (!S_ISSOCK(st.st_mode)) {
         return base_fail(err, BASE_EXISTS, "%s is there and no socket", path);
     }
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0) {
         return base_fail_errno(err, errno, "socket %s", path);
     }
     memcpy(address.sun_path, path, strlen(path) + 1);
-    if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0) {
+    if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0 ||
+        errno == EAGAIN) { /* its queue is full */
         return base_fail(err, BASE_EXISTS, "a process listens on %s already",
                          path);
     }

@@ -247,7 +247,10 @@ void lab_start(struct lab *lab, const struct lab_options *options)
         .n_methods = N_ITEMS(on_workers),
         .ctx = lab,
     };
-    assert_ok(rpc_server_add_service(lab->server, service, &err), &err);
+    assert_ok(
+        rpc_server_add_service(
+            lab->server, how->service != NULL ? how->service : service, &err),
+        &err);
     if (how->address != NULL && strcmp(how->address, "unix") == 0) {
         (void)snprintf(lab->dir, sizeof(lab->dir), "/tmp/retile-rpc.XXXXXX");
         assert_non_null(mkdtemp(lab->dir));
@@ -280,6 +283,18 @@ void lab_stop(struct lab *lab)
     }
     (void)pthread_cond_destroy(&lab->changed);
     (void)pthread_mutex_destroy(&lab->lock);
+}
+
+enum base_code lab_unix_only(void *ctx,
+                             const struct rpc_peer *peer,
+                             const struct rpc_method *method,
+                             struct base_err *err)
+{
+    (void)ctx;
+    return rpc_peer_is_unix(peer)
+               ? BASE_OK
+               : base_fail(err, BASE_DENIED, "%s: come by the socket",
+                           method->name);
 }
 
 enum base_code lab_echo(struct rpc_channel *channel,

@@ -35,12 +35,19 @@ struct lab_options {
     struct rpc_server_options server;
     struct rpc_channel_options channel;
     const struct rpc_tls *server_tls;
+    const struct rpc_service *service; /* NULL: the lab's */
     const char *address; /* NULL: 127.0.0.1:0; "unix": a socket of its own */
     bool is_inline;      /* handlers run on pollers */
 };
 
 void lab_start(struct lab *lab, const struct lab_options *options);
 void lab_stop(struct lab *lab); /* frees all; fails if handlers saw nonsense */
+
+/* Authorises who comes by a socket. */
+enum base_code lab_unix_only(void *ctx,
+                             const struct rpc_peer *peer,
+                             const struct rpc_method *method,
+                             struct base_err *err);
 
 /* Echo @number with @body_bytes; the answer's number is checked. */
 enum base_code lab_echo(struct rpc_channel *channel,
