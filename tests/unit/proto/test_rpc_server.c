@@ -261,15 +261,15 @@ static void test_busy_server_refuses(void **state)
                                   NULL, on_nothing, n_by_code, &err),
                   &err);
     }
-    /* One is in the handler, MAX wait, perhaps one more was taken before. */
+    /* MAX wait, and one is in the handler, or was among them before. */
     assert_true(
         lab_wait_count(&n_by_code[RPC_RESOURCE_EXHAUSTED], N - MAX - 1));
-    assert_int_equal(rpc_server_stats_get(lab.server).n_queued, MAX);
+    assert_in_range(rpc_server_stats_get(lab.server).n_queued, MAX - 1, MAX);
     (void)pthread_mutex_lock(&lab.lock);
     atomic_store(&lab.is_gate_shut, false);
     (void)pthread_cond_broadcast(&lab.changed);
     (void)pthread_mutex_unlock(&lab.lock);
-    assert_true(lab_wait_count(&n_by_code[RPC_OK], MAX + 1));
+    assert_true(lab_wait_count(&n_by_code[RPC_OK], MAX));
     lab_stop(&lab);
 }
 
