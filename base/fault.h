@@ -42,6 +42,7 @@
     X(convert_synced, "convert.synced", "all is on disk, not yet renamed")     \
     X(convert_renamed, "convert.renamed", "DST exists, parent not synced")     \
     X(store_blob, "store.blob", "a blob was reserved in staging")              \
+    X(store_unlocked, "store.unlocked", "blobs are copied without the lock")   \
     X(store_sealed, "store.sealed", "blobs are on disk, not in blobs/")        \
     X(store_publish, "store.publish", "all but the version's rename is done")  \
     X(store_published, "store.published", "renamed, its parent not synced")    \

@@ -22,7 +22,7 @@ static void begin(struct fs_upkeep *upkeep, enum doing doing, uint64_t version)
 }
 
 /* What is being finished goes on for a while when the mount ends; the rest does
- * not, nor beside a save, whose commit needs the store's lock. */
+ * not, nor beside a save, which comes first. */
 static bool progress(void *ctx, uint64_t done_bytes, uint64_t all_bytes)
 {
     struct fs_upkeep *upkeep = ctx;

@@ -1,13 +1,14 @@
 /* A change, until its blobs are written: the lock, room, staging/ATTEMPT.
  *
  * What a change that died leaves is a directory in staging/ (removed by the
- * next) and at most blobs that no manifest names (removed by the sweep). */
+ * next, unless its own lock is held: then the change lives, and copies) and at most blobs that no manifest names (removed by the sweep). */
 #include "store/change.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
@@ -19,6 +20,9 @@
 #include "store/change_priv.h"
 #include "store/root_priv.h"
 #include "store/vote_priv.h"
+
+/* Who only asks whether it is held holds it for a moment. */
+#define OWN_LOCK_WAIT_NS ((int64_t)200 * 1000000)
 
 enum base_code store_change_no_mem(struct base_err *err)
 {
@@ -32,6 +36,49 @@ char *store_change_staged(const struct store_change *change,
 
     return base_path("%s/%s", change->staging,
                      store_blob_name_format(name, text));
+}
+
+/* --- working without the store's lock ------------------------------------ */
+
+enum base_code store_change_unlock(struct store_change *change,
+                                   struct base_err *err)
+{
+    BASE_AUTO_MEM char *lock = base_path("%s/lock", change->staging);
+    BASE_AUTO_FD fd = -1;
+
+    if (lock == NULL) {
+        return store_change_no_mem(err);
+    }
+    BASE_TRY(base_io_open(store_root_fd(change->root), lock,
+                          O_RDWR | O_CREAT | O_EXCL, 0600, lock, &fd, err));
+    BASE_TRY(store_flock(fd, LOCK_EX, OWN_LOCK_WAIT_NS, lock, err));
+    change->own_fd = base_steal_fd(&fd);
+    store_root_unlock(change->root);
+    change->is_locked = false;
+    return base_fault_check(BASE_FAULT_store_unlocked, err);
+}
+
+static enum base_code
+relock(struct store_change *change, int64_t wait_ns, struct base_err *err)
+{
+    BASE_AUTO_MEM char *lock = base_path("%s/lock", change->staging);
+
+    if (lock == NULL) {
+        return store_change_no_mem(err);
+    }
+    BASE_TRY(store_root_lock(change->root, wait_ns, err));
+    change->is_locked = true;
+    (void)unlinkat(store_root_fd(change->root), lock, 0); /* else it stays */
+    (void)close(change->own_fd);
+    change->own_fd = -1;
+    return BASE_OK;
+}
+
+enum base_code store_change_relock(struct store_change *change,
+                                   struct base_err *err)
+{
+    return change->is_locked ? BASE_OK
+                             : relock(change, STORE_LOCK_WAIT_NS, err);
 }
 
 void store_change_free(struct store_change *change)
@@ -55,10 +102,14 @@ void store_change_free(struct store_change *change)
         free(made->adopted);
     }
     base_vec_done(&change->blobs);
+    /* What is left there the next change removes. */
     if (change->has_staging &&
-        base_dir_remove(store_root_fd(change->root), change->staging, NULL) !=
-            BASE_OK) {
-        change->has_staging = false; /* the next change removes it */
+        (change->is_locked || relock(change, 0, NULL) == BASE_OK)) {
+        (void)!base_dir_remove(store_root_fd(change->root), change->staging,
+                               NULL);
+    }
+    if (change->own_fd >= 0) {
+        (void)close(change->own_fd);
     }
     if (change->is_locked) {
         store_root_unlock(change->root);
@@ -176,6 +227,7 @@ enum base_code store_change_begin(struct store_root *root,
         return store_change_no_mem(err);
     }
     change->root = root;
+    change->own_fd = -1;
     BASE_TRY(store_job_check(job, err));
     if (attempt != NULL && attempt->number != 0) {
         BASE_TRY(store_vote_check_name(job, attempt->number, err));

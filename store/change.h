@@ -5,6 +5,7 @@
  *   store_change_begin      takes the lock, makes staging/ATTEMPT
  *   store_change_blob       a new blob: reserved (fallocate) before it is
  *                           written, ENOSPC and the budget come first
+ *   store_change_unlock     perhaps: others may change the store meanwhile
  *   ... write ...
  *   store_change_publish    sync, blobs to blobs/, table to tables/, manifest,
  *                           rename; the new version's number
@@ -41,6 +42,13 @@ enum base_code store_change_blob(struct store_change *change,
                                  struct ptc_blob_name *ret_name,
                                  int *ret_fd,
                                  struct base_err *err) BASE_MUST_CHECK;
+
+/* Give up the store's lock while blobs are written; all were made before, so
+ * that their room is taken.  Then the change holds its staging/ATTEMPT/lock, and
+ * whoever takes the store's lock leaves it alone.  Publishing and replacing take
+ * that again (BASE_EXISTS when they wait too long), after all is synced. */
+enum base_code store_change_unlock(struct store_change *change,
+                                   struct base_err *err) BASE_MUST_CHECK;
 
 /* Publish, or vote.  @manifest's head.version is set here.  Blobs that it names and this change
  * did not make must be in the store. */

@@ -84,7 +84,7 @@ void store_change_seal_adopted(const struct store_change *change)
 }
 
 /* Into blobs/, one after the other; then their folders are synced. */
-static enum base_code place_blobs(struct store_change *change,
+enum base_code store_change_place(struct store_change *change,
                                   struct base_err *err)
 {
     int root_fd = store_root_fd(change->root);
@@ -118,11 +118,10 @@ static enum base_code place_blobs(struct store_change *change,
     return BASE_OK;
 }
 
-enum base_code store_change_place(struct store_change *change,
-                                  struct base_err *err)
+enum base_code store_change_seal(struct store_change *change,
+                                 struct base_err *err)
 {
     BASE_TRY(
         base_parallel(SYNC_THREADS, change->blobs.n, seal_one, change, err));
-    BASE_TRY(base_fault_check(BASE_FAULT_store_sealed, err));
-    return place_blobs(change, err);
+    return base_fault_check(BASE_FAULT_store_sealed, err);
 }

@@ -21,6 +21,7 @@ struct store_change {
     struct store_attempt attempt;
     char *staging; /* "staging/ATTEMPT", or "staging/vote.JOB.NUMBER" */
     BASE_VEC(struct store_made) blobs;
+    int own_fd; /* while it works without the store's lock: its own; else -1 */
     bool is_locked;
     bool has_staging;
     bool is_published; /* or voted for: its blobs stay */
@@ -43,7 +44,12 @@ enum base_code store_change_vote(struct store_change *change,
                                  struct base_digest digest,
                                  struct base_err *err) BASE_MUST_CHECK;
 
-/* Seal and sync the blobs, and put them into blobs/ under their names. */
+/* Seal and sync the blobs; then, with the lock, which is taken again if it was
+ * given up, put them into blobs/ under their names. */
+enum base_code store_change_seal(struct store_change *change,
+                                 struct base_err *err) BASE_MUST_CHECK;
+enum base_code store_change_relock(struct store_change *change,
+                                   struct base_err *err) BASE_MUST_CHECK;
 enum base_code store_change_place(struct store_change *change,
                                   struct base_err *err) BASE_MUST_CHECK;
 /* Was anything adopted written to since?  Errors: BASE_CHANGED */

@@ -268,6 +268,8 @@ enum base_code store_change_publish(struct store_change *change,
     struct base_digest digest;
     uint64_t number = 0;
 
+    BASE_TRY(store_change_seal(change, err));
+    BASE_TRY(store_change_relock(change, err));
     BASE_TRY(store_change_place(change, err));
     BASE_TRY(place_table(change, manifest->table, err));
     BASE_TRY(store_change_number(change, &number, err));

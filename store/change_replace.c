@@ -107,6 +107,8 @@ enum base_code store_change_replace(struct store_change *change,
     if (folder == NULL || path == NULL) {
         return store_change_no_mem(err);
     }
+    BASE_TRY(store_change_seal(change, err));
+    BASE_TRY(store_change_relock(change, err));
     BASE_TRY(check_replaced(change, manifest, number, old, err));
     BASE_TRY(store_change_place(change, err));
     manifest->head.version = number;

@@ -66,21 +66,36 @@ static enum base_code check_root(struct check *check, struct base_err *err)
     return BASE_OK;
 }
 
-/* Does somebody own what @name, in staging/ at @path, is?  Owner's are the
- * stagings of living mounts, and votes. */
-static enum base_code is_owned(const struct check *check,
-                               const char *name,
-                               const char *path,
-                               bool *ret,
-                               struct base_err *err)
+/* What @name, in staging/ at @path, is: has it no owner, neither a mount or a
+ * change that lives, nor, a vote, one who decides about it?  A change holds the
+ * store's lock, then perhaps its own, then the store's again; so who holds
+ * neither in this order, and still has a directory, is dead. */
+static enum base_code is_left(const struct check *check,
+                              const char *name,
+                              const char *path,
+                              bool *ret,
+                              struct base_err *err)
 {
+    bool is_held = true;
+    bool is_busy = true;
+    bool is_cast = false;
     struct store_vote vote;
+    struct stat st;
 
-    if (store_vote_name_parse(name, &vote)) {
-        return store_vote_is_cast(check->root, path, ret, err);
+    *ret = false;
+    BASE_TRY(store_staging_is_held(check->root, path, &is_held, err));
+    if (is_held) {
+        return BASE_OK;
     }
-    *ret =
-        store_staging_is_one(name) && store_staging_is_held(check->root, path);
+    BASE_TRY(store_root_is_busy(check->root, &is_busy, err));
+    if (is_busy) {
+        return BASE_OK;
+    }
+    if (store_vote_name_parse(name, &vote)) {
+        BASE_TRY(store_vote_is_cast(check->root, path, &is_cast, err));
+    }
+    *ret = !is_cast && fstatat(store_root_fd(check->root), path, &st,
+                               AT_SYMLINK_NOFOLLOW) == 0;
     return BASE_OK;
 }
 
@@ -89,22 +104,17 @@ static enum base_code check_staging(struct check *check, struct base_err *err)
     STORE_AUTO_LISTING left = {0};
     bool is_busy;
 
-    /* In this order: what was there before nobody held the lock, and still is,
-     * has no owner. */
     BASE_TRY(check_list(check, "staging", &left, err));
     BASE_TRY(store_root_is_busy(check->root, &is_busy, err));
     for (size_t i = 0; i < left.n && !is_busy; i++) {
         BASE_AUTO_MEM char *path = base_path("staging/%s", left.names[i]);
-        bool has_owner = false;
-        struct stat st;
+        bool is_dead = false;
 
         if (path == NULL) {
             return base_fail(err, BASE_NO_MEM, "staging: cannot check");
         }
-        BASE_TRY(is_owned(check, left.names[i], path, &has_owner, err));
-        /* A change that ended between the two took it away. */
-        if (!has_owner && fstatat(store_root_fd(check->root), path, &st,
-                                  AT_SYMLINK_NOFOLLOW) == 0) {
+        BASE_TRY(is_left(check, left.names[i], path, &is_dead, err));
+        if (is_dead) {
             check_tell(check,
                        "%s: left by a change that died; the next change "
                        "removes it",

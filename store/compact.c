@@ -1,7 +1,8 @@
 /* Compaction: a version's bytes in new blobs, under a manifest that replaces its
  * own.
  *
- *   1. plan      the files of its layout; their room is reserved
+ *   1. plan      the files of its layout; their room is reserved, and the
+ *                store's lock given up until 5
  *   2. check     what is digested is compared: damage is not copied
  *   3. copy      and digest, as an import does; objects' blobs stay
  *   4. compare   old and new bytes: the old ones will be gone
@@ -319,11 +320,13 @@ static enum base_code compact_once(struct store_root *root,
                          "%s: its manifest was replaced meanwhile",
                          store_source_path(source));
     }
+    BASE_TRY(store_pack_make(&pack, change, manifest, err));
+    BASE_TRY(store_change_unlock(change, err));
     checked = digested_bytes(manifest);
     pack.all_bytes = checked + 3 * pack.file_bytes;
     BASE_TRY(check_bytes(&pack, manifest, err));
     pack.begin_bytes = checked;
-    BASE_TRY(store_pack_write(&pack, change, manifest, err));
+    BASE_TRY(store_pack_write(&pack, err));
     pack.begin_bytes += 2 * pack.file_bytes;
     BASE_TRY(check_copy(&pack, err));
     BASE_TRY(base_fault_check(BASE_FAULT_compact_copied, err));

@@ -32,7 +32,7 @@ enum base_code store_compact_worth(const struct store_root *root,
                                    struct store_worth *ret,
                                    struct base_err *err) BASE_MUST_CHECK;
 
-/* Both take the store's lock for the replacing, compaction all the while.
+/* Both take the store's lock for the replacing, compaction also to reserve room.
  * @options' progress may end them: BASE_INTERRUPTED, nothing has changed.
  *
  * Compaction compares all that is digested with its digests before it copies

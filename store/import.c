@@ -28,7 +28,9 @@ enum base_code store_import(struct store_root *root,
     BASE_TRY(store_read_position(source, &head.step, &head.samples, err));
     BASE_TRY(store_change_begin(root, job, pack.file_bytes + pack.object_bytes,
                                 attempt, &change, err));
-    BASE_TRY(store_pack_write(&pack, change, NULL, err));
+    BASE_TRY(store_pack_make(&pack, change, NULL, err));
+    BASE_TRY(store_change_unlock(change, err));
+    BASE_TRY(store_pack_write(&pack, err));
     return store_draft_publish(&pack.draft, change, pack.layout, pack.pieces,
                                &head, ret_number, err);
 }

@@ -199,20 +199,32 @@ static enum base_code make_file(struct store_pack *pack,
     return base_vec_push(&pack->targets, target) ? BASE_OK : no_mem(err);
 }
 
-static enum base_code copy_object(struct store_pack *pack,
+static enum base_code make_object(struct store_pack *pack,
                                   struct store_change *change,
                                   const struct store_object *object,
                                   struct base_err *err)
 {
-    const struct store_blob *from =
-        store_source_blob(pack->source, object->blob);
-    BASE_AUTO_MEM char *buf = malloc(COPY_BYTES);
     int fd = -1;
+
+    BASE_TRY(add_blob(pack, change,
+                      store_source_blob(pack->source, object->blob)->n_bytes,
+                      &fd, err));
+    return store_draft_add_object(&pack->draft, object->name, object->rank,
+                                  false, err);
+}
+
+/* Their blobs come behind those of the files. */
+static enum base_code
+copy_object(const struct store_pack *pack, uint32_t idx, struct base_err *err)
+{
+    const struct store_blob *from = store_source_blob(
+        pack->source, store_source_object_at(pack->source, idx)->blob);
+    int fd = pack->fds.items[pack->files.n + idx];
+    BASE_AUTO_MEM char *buf = malloc(COPY_BYTES);
 
     if (buf == NULL) {
         return no_mem(err);
     }
-    BASE_TRY(add_blob(pack, change, from->n_bytes, &fd, err));
     for (uint64_t at = 0; at < from->n_bytes;) {
         size_t n = (size_t)base_min_u64(COPY_BYTES, from->n_bytes - at);
 
@@ -220,8 +232,7 @@ static enum base_code copy_object(struct store_pack *pack,
         BASE_TRY(base_io_pwrite(fd, buf, n, at, "a new blob", err));
         at += n;
     }
-    return store_draft_add_object(&pack->draft, object->name, object->rank,
-                                  false, err);
+    return BASE_OK;
 }
 
 /* The blobs of a version's objects, as they are: several ranks may have one. */
@@ -277,26 +288,35 @@ static bool on_copied(void *ctx, uint64_t done_bytes, uint64_t all_bytes)
     return store_pack_progress(ctx, done_bytes);
 }
 
-static enum base_code copy_all(struct store_pack *pack,
+enum base_code store_pack_make(struct store_pack *pack,
                                struct store_change *change,
                                const struct ptc_manifest *keep,
                                struct base_err *err)
+{
+    for (size_t i = 0; i < pack->files.n; i++) {
+        BASE_TRY(make_file(pack, change, pack->files.items[i], err));
+    }
+    if (keep != NULL) {
+        return keep_objects(pack, keep, err);
+    }
+    pack->copies_objects = true;
+    for (uint32_t i = 0; i < store_source_n_objects(pack->source); i++) {
+        BASE_TRY(make_object(pack, change,
+                             store_source_object_at(pack->source, i), err));
+    }
+    return BASE_OK;
+}
+
+static enum base_code copy_all(struct store_pack *pack, struct base_err *err)
 {
     const struct store_source *source = pack->source;
     struct store_copy_options copy = {.n_threads = pack->options->n_threads,
                                       .progress = on_copied,
                                       .progress_ctx = pack};
 
-    for (size_t i = 0; i < pack->files.n; i++) {
-        BASE_TRY(make_file(pack, change, pack->files.items[i], err));
-    }
-    if (keep != NULL) {
-        BASE_TRY(keep_objects(pack, keep, err));
-    }
-    for (uint32_t i = 0; keep == NULL && i < store_source_n_objects(source);
-         i++) {
-        BASE_TRY(
-            copy_object(pack, change, store_source_object_at(source, i), err));
+    for (uint32_t i = 0;
+         pack->copies_objects && i < store_source_n_objects(source); i++) {
+        BASE_TRY(copy_object(pack, i, err));
     }
     BASE_TRY(store_copy(source, store_source_pieces(source),
                         pack->targets.items, (uint32_t)pack->targets.n, &copy,
@@ -307,10 +327,7 @@ static enum base_code copy_all(struct store_pack *pack,
     return BASE_OK;
 }
 
-enum base_code store_pack_write(struct store_pack *pack,
-                                struct store_change *change,
-                                const struct ptc_manifest *keep,
-                                struct base_err *err)
+enum base_code store_pack_write(struct store_pack *pack, struct base_err *err)
 {
     struct store_digest_options digest = {
         .n_threads = pack->options->n_threads,
@@ -319,7 +336,7 @@ enum base_code store_pack_write(struct store_pack *pack,
         .begin_bytes = pack->begin_bytes + pack->file_bytes,
         .all_bytes = pack->all_bytes};
 
-    BASE_TRY(copy_all(pack, change, keep, err));
+    BASE_TRY(copy_all(pack, err));
     BASE_TRY(store_draft_make_chunks(&pack->draft, err));
     return store_digest_regions(pack->fds.items, pack->draft.regions.items,
                                 (uint32_t)pack->draft.regions.n,

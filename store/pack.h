@@ -22,6 +22,7 @@ struct store_pack {
     BASE_VEC(int) fds;        /* of these; borrowed of change and source */
     uint64_t file_bytes;      /* of all files */
     uint64_t object_bytes;    /* of all objects */
+    bool copies_objects;      /* else they are the source's blobs */
 
     /* What is being done, for progress. */
     const struct store_import_options *options;
@@ -42,12 +43,15 @@ enum base_code store_pack_plan(struct store_pack *pack,
  * wants an end. */
 bool store_pack_progress(const struct store_pack *pack, uint64_t done_bytes);
 
-/* Make the files' blobs in @change, copy and digest; then pack->draft has
- * them.  Progress counts each byte of the files twice.  @keep: NULL, and objects are copied,
- * too; or the manifest of @source, a version, whose blobs of objects stay. */
+/* Make the blobs in @change, with their room; then pack->draft has them.
+ * @keep: NULL, and objects are copied, too; or the manifest of @source, a
+ * version, whose blobs of objects stay. */
+enum base_code store_pack_make(struct store_pack *pack,
+                               struct store_change *change,
+                               const struct ptc_manifest *keep,
+                               struct base_err *err) BASE_MUST_CHECK;
+/* Copy and digest.  Progress counts each byte of the files twice. */
 enum base_code store_pack_write(struct store_pack *pack,
-                                struct store_change *change,
-                                const struct ptc_manifest *keep,
                                 struct base_err *err) BASE_MUST_CHECK;
 
 #endif

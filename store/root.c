@@ -2,7 +2,8 @@
  *
  * The lock is flock on ROOT/lock.  It dies with its holder, so what lies in
  * staging/ when it is got was left by a change that died, and is removed (but
- * for a save.JOB of a mount that lives, staging.c, and votes, vote.c).  The
+ * for a save.JOB of a mount that lives, staging.c; a change that has given up
+ * the lock for a while, change.c; and votes, vote.c).  The
  * file's text is the holder's pid, only for the error of those who wait. */
 #include "store/root.h"
 
@@ -318,6 +319,7 @@ static enum base_code staging_clear(struct store_root *root,
     BASE_TRY(store_list(root, "staging", &left, err));
     for (size_t i = 0; i < left.n; i++) {
         BASE_AUTO_MEM char *path = base_path("staging/%s", left.names[i]);
+        bool is_held = false;
         struct store_vote vote;
 
         if (path == NULL) {
@@ -328,7 +330,10 @@ static enum base_code staging_clear(struct store_root *root,
         } else if (store_vote_name_parse(left.names[i], &vote)) {
             BASE_TRY(store_vote_clear(root, path, err));
         } else {
-            BASE_TRY(base_dir_remove(root->fd, path, err));
+            BASE_TRY(store_staging_is_held(root, path, &is_held, err));
+            if (!is_held) { /* else it is a change that copies */
+                BASE_TRY(base_dir_remove(root->fd, path, err));
+            }
         }
     }
     return BASE_OK;

@@ -17,7 +17,8 @@
  *   ROOT/jobs/JOB/versions/7/pin   present: not swept, and says why
  *   ROOT/jobs/JOB/last             the highest number ever given (decimal)
  *   ROOT/staging/ATTEMPT/          what an unfinished change has made; removed
- *                                  by whoever takes the lock next
+ *                                  by whoever takes the lock next, unless its
+ *                                  own lock is held (store_change_unlock)
  *   ROOT/staging/vote.JOB.7/       a change that waits for a coordinator's
  *                                  answer (store/vote.h)
  *   ROOT/staging/save.JOB/         saves being written (store/save.h); removed

@@ -72,10 +72,14 @@ enum base_code store_owner_take(const struct store_root *root,
 enum base_code store_owner_check(const struct store_root *root,
                                  struct base_err *err) BASE_MUST_CHECK;
 
+/* Does a process hold the file `lock` in @path, a directory in staging/? */
+enum base_code store_staging_is_held(const struct store_root *root,
+                                     const char *path,
+                                     bool *ret,
+                                     struct base_err *err) BASE_MUST_CHECK;
 /* The staging of a job's saves (store/save.h): is @name, in staging/, one?
  * Remove the one at @path ("staging/save.JOB") when nobody holds it. */
 bool store_staging_is_one(const char *name);
-bool store_staging_is_held(const struct store_root *root, const char *path);
 enum base_code store_staging_clear(const struct store_root *root,
                                    const char *path,
                                    struct base_err *err) BASE_MUST_CHECK;

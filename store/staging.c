@@ -178,16 +178,37 @@ enum base_code store_staging_clear(const struct store_root *root,
     return code == BASE_OK ? discard(root, path, err) : code;
 }
 
-bool store_staging_is_held(const struct store_root *root, const char *path)
+enum base_code store_staging_is_held(const struct store_root *root,
+                                     const char *path,
+                                     bool *ret,
+                                     struct base_err *err)
 {
     BASE_AUTO_MEM char *lock = base_path("%s/" LOCK_NAME, path);
     BASE_AUTO_FD fd = -1;
+    struct stat st;
+    enum base_code code;
 
-    return lock != NULL &&
-           base_io_open(store_root_fd(root), lock,
-                        O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0, lock, &fd,
-                        NULL) == BASE_OK &&
-           store_flock(fd, LOCK_SH, 0, lock, NULL) == BASE_EXISTS;
+    *ret = false;
+    if (lock == NULL) {
+        return no_mem(err);
+    }
+    if (fstatat(store_root_fd(root), lock, &st, AT_SYMLINK_NOFOLLOW) != 0) {
+        return errno == ENOENT || errno == ENOTDIR
+                   ? BASE_OK
+                   : base_fail_errno(err, errno, "%s: cannot stat", lock);
+    }
+    if (!S_ISREG(st.st_mode)) { /* nobody can hold it */
+        return BASE_OK;
+    }
+    code = base_io_open(store_root_fd(root), lock,
+                        O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0, lock, &fd, err);
+    if (code == BASE_NOT_FOUND) { /* it went away meanwhile */
+        return BASE_OK;
+    }
+    BASE_TRY(code);
+    code = store_flock(fd, LOCK_SH, 0, lock, err);
+    *ret = code == BASE_EXISTS;
+    return *ret ? BASE_OK : code;
 }
 
 enum base_code store_staging_remove(struct store_staging **staging,

@@ -101,12 +101,17 @@ enum base_code store_vote_clear(const struct store_root *root,
                                 struct base_err *err)
 {
     bool is_cast = false;
+    bool is_held = false;
     bool is_published = false;
     struct store_vote vote;
     BASE_AUTO_MEM char *versions = NULL;
 
     BASE_TRY(store_vote_is_cast(root, path, &is_cast, err));
     if (is_cast) {
+        return BASE_OK;
+    }
+    BASE_TRY(store_staging_is_held(root, path, &is_held, err));
+    if (is_held) { /* a change that copies */
         return BASE_OK;
     }
     BASE_TRY(is_there(root, path, "vote", &is_published, err));

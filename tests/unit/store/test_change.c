@@ -1,9 +1,13 @@
 #include "tests/unit/base/tmp_dir.h"
 #include "tests/unit/unit.h"
 
+#include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
+#include "base/fault.h"
 #include "base/io.h"
 #include "store/change.h"
 #include "store/copy.h"
@@ -337,35 +341,137 @@ static void test_a_budget_refuses_before_a_byte(void **state)
     assert_int_equal(n_staged(root), 0);
 }
 
-/* A callback of progress: somebody removes the lock. */
-static bool remove_lock(void *ctx, uint64_t done_bytes, uint64_t all_bytes)
-{
-    const struct store_root *root = ctx;
-
-    (void)done_bytes;
-    (void)all_bytes;
-    (void)unlinkat(store_root_fd(root), "lock", 0); /* the first time */
-    return true;
-}
-
+/* A child that stops before its last rename, then somebody removes the lock. */
 static void test_who_lost_the_lock_does_not_publish(void **state)
 {
     const struct tmp_dir *tmp = *state;
     BASE_AUTO(store_root) root = make_store(tmp, 0);
     BASE_AUTO_MEM char *a = sample_write(tmp->path, "a", SAMPLE_TP2);
-    const struct store_import_options options = {
-        .n_threads = 1, .progress = remove_lock, .progress_ctx = root};
-    BASE_AUTO(store_source) source = open_dir(a);
     struct base_err err = {0};
     uint64_t number = 0;
+    int status = 0;
+    pid_t child;
 
-    assert_int_equal(
-        store_import(root, "j", source, &options, NULL, &number, &err),
-        BASE_CHANGED);
-    assert_int_equal(number, 0);
+    assert_int_equal(setenv("RETILE_FAULT", "store.publish=stop", 1), 0);
+    assert_ok(base_fault_init(&err), &err);
+    child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        (void)alarm(60);
+        _exit((int)import(root, a, &number, &err));
+    }
+    (void)unsetenv("RETILE_FAULT");
+    assert_ok(base_fault_init(&err), &err);
+    assert_int_equal(waitpid(child, &status, WUNTRACED), child);
+    assert_true(WIFSTOPPED(status));
+    assert_int_equal(unlinkat(store_root_fd(root), "lock", 0), 0);
+    assert_int_equal(kill(child, SIGCONT), 0);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), (int)BASE_CHANGED);
     assert_int_equal(used(root), 0);
     assert_int_equal(n_staged(root), 0);
     assert_int_equal(must_import(root, a), 2);
+}
+
+/* In the middle of a copy, what others do. */
+struct meanwhile {
+    struct store_root *other;
+    const char *dir;
+    bool is_done;
+    uint64_t n_findings;
+};
+
+static void on_finding(void *ctx, const char *text)
+{
+    (void)ctx;
+    (void)fprintf(stderr, "%s\n", text);
+}
+
+static bool change_meanwhile(void *ctx, uint64_t done_bytes, uint64_t all_bytes)
+{
+    struct meanwhile *meanwhile = ctx;
+    struct store_sweep swept;
+    struct base_err err = {0};
+
+    (void)done_bytes;
+    (void)all_bytes;
+    if (!meanwhile->is_done) {
+        meanwhile->is_done = true;
+        assert_int_equal(must_import(meanwhile->other, meanwhile->dir), 1);
+        assert_ok(store_root_lock(meanwhile->other, 0, &err), &err);
+        assert_ok(store_sweep(meanwhile->other, &swept, &err), &err);
+        assert_int_equal(swept.n_blobs, 0);
+        store_root_unlock(meanwhile->other);
+        assert_ok(store_check(meanwhile->other, false, 1, NULL, on_finding,
+                              NULL, &meanwhile->n_findings, &err),
+                  &err);
+    }
+    return true;
+}
+
+static void test_an_import_that_copies_keeps_nobody_out(void **state)
+{
+    const struct tmp_dir *tmp = *state;
+    BASE_AUTO(store_root) root = make_store(tmp, 0);
+    BASE_AUTO(store_root) other = NULL;
+    BASE_AUTO_MEM char *a = sample_write(tmp->path, "a", SAMPLE_TP2);
+    BASE_AUTO_MEM char *b = sample_write(tmp->path, "b", SAMPLE_DP4);
+    BASE_AUTO(store_source) source = open_dir(a);
+    struct meanwhile meanwhile = {.dir = b};
+    const struct store_import_options options = {.n_threads = 1,
+                                                 .progress = change_meanwhile,
+                                                 .progress_ctx = &meanwhile};
+    struct base_err err = {0};
+    uint64_t number = 0;
+
+    assert_ok(store_root_open(store_root_path(root), &other, &err), &err);
+    meanwhile.other = other;
+    assert_ok(store_import(root, "j", source, &options, NULL, &number, &err),
+              &err);
+    assert_true(meanwhile.is_done);
+    assert_int_equal(meanwhile.n_findings, 0);
+    assert_int_equal(number, 2);
+    must_equal(root, 1, b);
+    must_equal(root, 2, a);
+    assert_int_equal(n_staged(root), 0);
+}
+
+/* The room of both is reserved before either copies. */
+static bool begin_meanwhile(void *ctx, uint64_t done_bytes, uint64_t all_bytes)
+{
+    struct meanwhile *meanwhile = ctx;
+    struct base_err err = {0};
+    uint64_t number = 0;
+
+    (void)done_bytes;
+    (void)all_bytes;
+    meanwhile->is_done = true;
+    assert_int_equal(import(meanwhile->other, meanwhile->dir, &number, &err),
+                     BASE_LIMIT);
+    return true;
+}
+
+static void test_who_copies_has_its_room(void **state)
+{
+    const struct tmp_dir *tmp = *state;
+    BASE_AUTO(store_root) root = make_store(tmp, 20000);
+    BASE_AUTO(store_root) other = NULL;
+    BASE_AUTO_MEM char *a = sample_write(tmp->path, "a", SAMPLE_TP2);
+    BASE_AUTO(store_source) source = open_dir(a);
+    struct meanwhile meanwhile = {.dir = a};
+    const struct store_import_options options = {.n_threads = 1,
+                                                 .progress = begin_meanwhile,
+                                                 .progress_ctx = &meanwhile};
+    struct base_err err = {0};
+    uint64_t number = 0;
+
+    assert_ok(store_root_open(store_root_path(root), &other, &err), &err);
+    meanwhile.other = other;
+    assert_ok(store_import(root, "j", source, &options, NULL, &number, &err),
+              &err);
+    assert_true(meanwhile.is_done);
+    must_equal(root, 1, a);
 }
 
 static void test_the_position_is_read(void **state)
@@ -436,6 +542,8 @@ int main(void)
         tmp_dir_test(test_an_aborted_change_leaves_nothing),
         tmp_dir_test(test_a_budget_refuses_before_a_byte),
         tmp_dir_test(test_who_lost_the_lock_does_not_publish),
+        tmp_dir_test(test_an_import_that_copies_keeps_nobody_out),
+        tmp_dir_test(test_who_copies_has_its_room),
         tmp_dir_test(test_the_position_is_read),
         tmp_dir_test(test_a_job_needs_a_plain_name),
     };

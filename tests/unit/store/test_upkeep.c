@@ -424,6 +424,44 @@ static void test_compaction_keeps_content_and_head(void **state)
     assert_clean(world.root);
 }
 
+/* What others do in the middle: a version of the job, and a sweep. */
+static bool change_meanwhile(void *ctx, uint64_t done_bytes, uint64_t all_bytes)
+{
+    struct store_root **other = ctx;
+    uint64_t number;
+    struct base_err err;
+
+    (void)done_bytes;
+    (void)all_bytes;
+    if (*other != NULL) {
+        assert_ok(store_rollback(*other, "j", 1, NULL, &number, &err), &err);
+        assert_int_equal(number, 3);
+        assert_int_equal(sweep(*other), 0);
+        assert_clean(*other);
+        store_root_free(base_steal(other));
+    }
+    return true;
+}
+
+static void test_compaction_keeps_nobody_out(void **state)
+{
+    WORLD world = {0};
+    BASE_AUTO(store_root) other = NULL;
+    const struct store_import_options options = {
+        .n_threads = 1, .progress = change_meanwhile, .progress_ctx = &other};
+    struct base_err err;
+
+    world_make(&world, *state);
+    assert_ok(store_root_open(store_root_path(world.root), &other, &err), &err);
+    assert_ok(store_compact(world.root, "j", 2, &options, &err), &err);
+    assert_null(other);
+    assert_true(worth_of(&world, 2).is_compact);
+    for (uint64_t number = 1; number <= 3; number++) {
+        must_equal(&world, number);
+    }
+    assert_clean(world.root);
+}
+
 static void test_compaction_frees_the_old_blobs_after_their_reader(void **state)
 {
     WORLD world = {0};
@@ -784,6 +822,7 @@ int main(void)
         small_store_test(test_release_takes_all_manifests_of_a_version),
         small_store_test(test_a_damaged_replaced_manifest_stops_no_sweep),
         small_store_test(test_compaction_keeps_content_and_head),
+        small_store_test(test_compaction_keeps_nobody_out),
         small_store_test(
             test_compaction_frees_the_old_blobs_after_their_reader),
         small_store_test(test_what_is_compact_is_left_alone),
