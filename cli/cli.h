@@ -20,6 +20,7 @@ enum cli_exit {
     CLI_USAGE = 2,
     CLI_NOT_FOUND = 3,   /* or: the asked condition is false */
     CLI_UNREACHABLE = 4, /* the coordinator or the agent does not answer */
+    CLI_SIGNALED = 128,  /* plus the signal that it was ended by */
 };
 
 struct cli_verb {
@@ -39,6 +40,12 @@ extern const struct base_command cli_import_command;
 extern const struct base_command cli_export_command;
 extern const struct base_command cli_version_command;
 extern const struct base_command cli_rescale_command;
+extern const struct base_command cli_job_command;
+extern const struct base_command cli_launch_command;
+extern const struct base_command cli_dev_command;
+extern const struct base_command cli_device_command;
+extern const struct base_command cli_watch_command;
+extern const struct base_command cli_status_command;
 extern const struct base_command cli_fault_command;
 enum cli_exit cli_inspect(int argc, char **argv);
 enum cli_exit cli_plan(int argc, char **argv);
@@ -50,7 +57,18 @@ enum cli_exit cli_import(int argc, char **argv);
 enum cli_exit cli_export(int argc, char **argv);
 enum cli_exit cli_version(int argc, char **argv);
 enum cli_exit cli_rescale(int argc, char **argv);
+enum cli_exit cli_job(int argc, char **argv);
+enum cli_exit cli_launch(int argc, char **argv);
+enum cli_exit cli_dev(int argc, char **argv);
+enum cli_exit cli_device(int argc, char **argv);
+enum cli_exit cli_watch(int argc, char **argv);
+enum cli_exit cli_status(int argc, char **argv);
 enum cli_exit cli_fault(int argc, char **argv);
+
+/* Print what completes @shell's command lines ("bash", "zsh", "fish"), out of the
+ * tables of @verbs. */
+enum cli_exit
+cli_completion(const char *shell, const struct cli_verb *verbs, size_t n);
 
 /* Say `retile: VERB: text` on stderr, with a hint where one helps; return the
  * exit code that the error's code means. */

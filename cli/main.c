@@ -22,13 +22,20 @@ static const struct cli_verb verbs[] = {
     {"version", &cli_version_command, cli_version,
      "ls show pin unpin release rollback"},
     {"rescale", &cli_rescale_command, cli_rescale, NULL},
+    {"job", &cli_job_command, cli_job, "submit ls show rm"},
+    {"launch", &cli_launch_command, cli_launch, NULL},
+    {"device", &cli_device_command, cli_device, "ls drain fail recover forget"},
+    {"watch", &cli_watch_command, cli_watch, NULL},
+    {"status", &cli_status_command, cli_status, NULL},
+    {"dev", &cli_dev_command, cli_dev, "up down status"},
     {"fault", &cli_fault_command, cli_fault, "ls"},
 };
 enum { N_VERBS = sizeof(verbs) / sizeof(verbs[0]) };
 
 static void print_help(FILE *out)
 {
-    (void)fputs("Reshard checkpoints: the same state under any layout.\n\n"
+    (void)fputs("The state of training jobs: the same under any layout, on any "
+                "devices.\n\n"
                 "usage: retile VERB ... | retile VERB --help | "
                 "retile help presets\n\n",
                 out);
@@ -40,13 +47,15 @@ static void print_help(FILE *out)
     }
     (void)fputs(
         "  help        Explain a verb, or the presets\n"
-        "  completion  Print completion for bash: "
-        "eval \"$(retile completion)\"\n\n"
+        "  completion  Print completion for bash, zsh or fish\n\n"
         "A layout (SPEC) is a YAML file, `hf` for one Hugging Face directory,\n"
         "or a short form such as llama:tp=2,pp=4.  For a first try:\n"
         "  retile inspect MODEL_DIR\n"
         "  retile convert MODEL_DIR OUT_DIR --to bert:tp=4\n"
-        "Exit: 0 done, 1 failed, 2 usage, 3 not found or condition false.\n",
+        "A cluster on this machine, to try: eval \"$(retile dev up)\", then\n"
+        "  retile job submit JOB --layout SPEC; retile launch JOB -- COMMAND\n"
+        "Exit: 0 done, 1 failed, 2 usage, 3 not found or condition false,\n"
+        "4 coordinator or agent unreachable.\n",
         out);
 }
 
@@ -124,9 +133,12 @@ static enum cli_exit help(const char *topic)
         return CLI_DONE;
     }
     if (strcmp(topic, "completion") == 0) {
-        (void)puts("usage: retile completion [bash]\n\n"
-                   "Print completion for bash; in ~/.bashrc:\n"
-                   "  eval \"$(retile completion)\"");
+        (void)puts(
+            "usage: retile completion [bash|zsh|fish]\n\n"
+            "Print completion for a shell.\n"
+            "  ~/.bashrc                   eval \"$(retile completion bash)\"\n"
+            "  ~/.zshrc, behind compinit   eval \"$(retile completion zsh)\"\n"
+            "  ~/.config/fish/config.fish  retile completion fish | source");
         return CLI_DONE;
     }
     verb = find_verb(topic);
@@ -134,50 +146,6 @@ static enum cli_exit help(const char *topic)
         return unknown_verb(topic);
     }
     base_options_help(verb->command, stdout);
-    return CLI_DONE;
-}
-
-/* bash: the verbs, then each verb's words and options, else file names. */
-static enum cli_exit completion(const char *shell)
-{
-    if (strcmp(shell, "bash") != 0) {
-        (void)fprintf(stderr,
-                      "retile: completion: `%s`: there is only bash\n"
-                      "hint: in ~/.bashrc: eval \"$(retile completion)\"\n",
-                      shell);
-        return CLI_USAGE;
-    }
-    (void)fputs("_retile() {\n  local cur=${COMP_WORDS[COMP_CWORD]} words=\n"
-                "  if [ \"$COMP_CWORD\" -eq 1 ]; then words='",
-                stdout);
-    for (size_t i = 0; i < N_VERBS; i++) {
-        (void)printf("%s ", verbs[i].name);
-    }
-    (void)fputs("help completion --help --version'\n"
-                "  else case ${COMP_WORDS[1]} in\n",
-                stdout);
-    for (size_t i = 0; i < N_VERBS; i++) {
-        (void)printf("    %s) words='--help", verbs[i].name);
-        for (size_t k = 0; k < verbs[i].command->n_options; k++) {
-            (void)printf(" --%s", verbs[i].command->options[k].name);
-        }
-        if (verbs[i].words != NULL) {
-            (void)printf("'; [ \"$COMP_CWORD\" -ne 2 ] || "
-                         "words=\"%s $words",
-                         verbs[i].words);
-        }
-        (void)fputs(verbs[i].words != NULL ? "\";;\n" : "';;\n", stdout);
-    }
-    (void)fputs("    help) words='presets", stdout);
-    for (size_t i = 0; i < N_VERBS; i++) {
-        (void)printf(" %s", verbs[i].name);
-    }
-    (void)fputs("';;\n", stdout);
-    (void)fputs(
-        "  esac; fi\n"
-        "  mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$cur\")\n"
-        "}\ncomplete -o default -F _retile retile\n",
-        stdout);
     return CLI_DONE;
 }
 
@@ -202,7 +170,8 @@ static enum cli_exit run(int argc, char **argv)
     if (strcmp(argv[1], "completion") == 0) {
         return argc > 2 && strcmp(argv[2], "--help") == 0
                    ? help("completion")
-                   : completion(argc > 2 ? argv[2] : "bash");
+                   : cli_completion(argc > 2 ? argv[2] : "bash", verbs,
+                                    N_VERBS);
     }
     verb = find_verb(argv[1]);
     return verb == NULL ? unknown_verb(argv[1]) : verb->run(argc - 1, argv + 1);

@@ -44,6 +44,11 @@ enum cli_exit cli_tell(const char *verb, const struct base_err *err)
     if (err->code == BASE_BAD_ARG) {
         (void)fprintf(stderr, "hint: `retile %s --help` shows how\n", verb);
     }
+    if (err->code == BASE_UNREACHABLE) {
+        (void)fputs("hint: --coordinator ADDRESS or RETILE_COORDINATOR says "
+                    "where it is; `retile dev up` starts one here\n",
+                    stderr);
+    }
     return exit_of(err->code);
 }
 

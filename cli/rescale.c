@@ -1,6 +1,9 @@
-/* `retile rescale`: the same state under another layout, without a copy. */
+/* `retile rescale`: the same state under another layout, without a copy: of a
+ * cluster's job, or in a store. */
 #include <stdio.h>
 
+#include "cli/connect.h"
+#include "cli/remote.h"
 #include "cli/store_args.h"
 #include "store/target.h"
 
@@ -8,29 +11,52 @@ static const char *store_text;
 static const char *job_text;
 static const char *version_text;
 static const char *to_text;
+static const char *devices_text;
+static const char *deadline_text;
+static bool is_dry_run;
+static bool wants_wait;
 static bool wants_json;
 
 static const struct base_option options[] = {
-    {"store", 0, "ROOT", "the store", &store_text, NULL},
-    {"job", 0, "JOB", "the job", &job_text, NULL},
-    {"to", 0, "SPEC", "the new layout: a YAML file, hf, or a short form",
+    {"to", 0, "SPEC",
+     "the new layout: axes (tp=2,pp=2), a YAML file, hf, or a short form",
      &to_text, NULL},
-    {"version", 0, "N", "the version to begin with (default: the current one)",
-     &version_text, NULL},
+    {"devices", 0, "LIST", "the devices to use: HOST/0,HOST/1 (default: any)",
+     &devices_text, NULL},
+    {"dry-run", 0, NULL, "say what it would cost, and change nothing", NULL,
+     &is_dry_run},
+    {"wait", 0, NULL, "until the next generation can run", NULL, &wants_wait},
+    {"deadline", 0, "S", "for the processes to save and stop (default: 300 s)",
+     &deadline_text, NULL},
     {"json", 0, NULL, "print what was done as JSON", NULL, &wants_json},
+    {"store", 0, "ROOT", "in this store, without a coordinator", &store_text,
+     NULL},
+    {"job", 0, "JOB", "with --store: the job", &job_text, NULL},
+    {"version", 0, "N",
+     "with --store: the version to begin with (default: the current one)",
+     &version_text, NULL},
+    CLI_CONNECT_OPTIONS,
 };
 
 const struct base_command cli_rescale_command = {
     .program = "retile rescale",
-    .usage = "--store ROOT --job JOB --to SPEC [options]",
-    .about = "Make a job's next version: the same state under another layout\n"
-             "Copies no tensor: the new version names the old one's bytes.",
+    .usage = "JOB --to SPEC [options] | --store ROOT --job JOB --to SPEC "
+             "[options]",
+    .about =
+        "Give a job another layout, or other devices\n"
+        "The coordinator asks the job's processes to save and stop, the next "
+        "version is\nmade, and the next generation starts from it.  With "
+        "--store, make the next version\nof a job that nobody runs.  No tensor "
+        "is copied within a host: the new version\nnames the old one's bytes.",
     .example =
+        "retile rescale gpt --to tp=2,pp=2 --wait\n"
+        "retile rescale gpt --to tp=2,pp=2 --dry-run\n"
+        "retile rescale gpt --devices node0/0,node0/1,node0/4,node0/5\n"
         "retile rescale --store /dev/shm/store --job bert --to bert:tp=4",
     .options = options,
     .n_options = sizeof(options) / sizeof(options[0]),
     .min_args = 0,
-    .max_args = 0,
+    .max_args = 1,
 };
 
 /* The version that it begins with, and --to for that. */
@@ -79,6 +105,27 @@ static enum base_code rescale(uint64_t *ret_number, struct base_err *err)
     return rc == BASE_OK ? rc : base_wrap(err, rc, "--to %s", to_text);
 }
 
+static enum base_code check_options(int n_args, struct base_err *err)
+{
+    bool is_remote = devices_text != NULL || deadline_text != NULL ||
+                     is_dry_run || wants_wait;
+
+    if (store_text != NULL && (n_args == 1 || is_remote)) {
+        return base_fail(err, BASE_BAD_ARG, "%s does not go with --store",
+                         n_args == 1             ? "JOB (say --job)"
+                         : devices_text != NULL  ? "--devices"
+                         : deadline_text != NULL ? "--deadline"
+                         : is_dry_run            ? "--dry-run"
+                                                 : "--wait");
+    }
+    if (store_text == NULL && (n_args == 0 || version_text != NULL)) {
+        return base_fail(err, BASE_BAD_ARG, "%s",
+                         n_args == 0 ? "JOB is needed, or --store ROOT"
+                                     : "--version goes with --store");
+    }
+    return BASE_OK;
+}
+
 enum cli_exit cli_rescale(int argc, char **argv)
 {
     struct base_err err = {0};
@@ -90,6 +137,20 @@ enum cli_exit cli_rescale(int argc, char **argv)
 
     if (!cli_parse(&cli_rescale_command, argc, argv, &args, &n_args, &rc)) {
         return rc;
+    }
+    if (check_options(n_args, &err) != BASE_OK) {
+        return cli_tell("rescale", &err);
+    }
+    if (store_text == NULL) {
+        return cli_rescale_remote(&(struct cli_rescale_args){
+            .job = args[0],
+            .to = to_text,
+            .devices = devices_text,
+            .deadline = deadline_text,
+            .is_dry_run = is_dry_run,
+            .wants_wait = wants_wait,
+            .wants_json = wants_json,
+        });
     }
     if (rescale(&number, &err) != BASE_OK) {
         return cli_tell("rescale", &err);

@@ -1,10 +1,13 @@
-/* `retile version`: a job's versions: list, show, pin, release, roll back. */
+/* `retile version`: a job's versions: list, show, pin, release, roll back; of a
+ * cluster's job, or in a store. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 
 #include "base/num.h"
+#include "cli/connect.h"
+#include "cli/remote.h"
 #include "cli/store_args.h"
 #include "store/compact.h"
 
@@ -14,25 +17,31 @@ static const char *why_text;
 static bool wants_json;
 
 static const struct base_option options[] = {
-    {"store", 0, "ROOT", "the store", &store_text, NULL},
-    {"job", 0, "JOB", "the job", &job_text, NULL},
     {"why", 0, "TEXT", "why it is pinned", &why_text, NULL},
     {"json", 0, NULL, "print JSON", NULL, &wants_json},
+    {"store", 0, "ROOT", "in this store, without a coordinator", &store_text,
+     NULL},
+    {"job", 0, "JOB", "with --store: the job", &job_text, NULL},
+    CLI_CONNECT_OPTIONS,
 };
 
 const struct base_command cli_version_command = {
     .program = "retile version",
-    .usage = "ls|show|pin|unpin|release|rollback [N] --store ROOT --job JOB "
-             "[options]",
-    .about = "List, show, pin, release or go back to versions of a job\n"
-             "rollback makes a new version with the contents of version N.\n"
-             "release gives up version N; its bytes go with `store sweep`.",
-    .example = "retile version ls --store /dev/shm/store --job bert\n"
-               "retile version rollback 3 --store /dev/shm/store --job bert",
+    .usage = "ls|show|pin|unpin|release|rollback JOB [N] [options] | ... [N] "
+             "--store ROOT --job JOB",
+    .about =
+        "List, show, pin, release or go back to versions of a job\n"
+        "rollback makes a new version with the contents of version N; what "
+        "runs is stopped\nwithout a save and goes on from there.  release "
+        "gives up version N; in a store its\nbytes go with `store sweep`.",
+    .example = "retile version ls gpt\n"
+               "retile version pin gpt 12 --why 'before the new data'\n"
+               "retile version rollback gpt 12\n"
+               "retile version ls --store /dev/shm/store --job bert",
     .options = options,
     .n_options = sizeof(options) / sizeof(options[0]),
     .min_args = 1,
-    .max_args = 2,
+    .max_args = 3,
 };
 
 #define LOCK_WAIT_NS ((int64_t)10 * 1000000000)
@@ -360,14 +369,57 @@ run(struct store_root *root, const char *what, uint64_t number)
                : cli_tell("version", &err);
 }
 
+/* args: what, N */
+static enum cli_exit run_local(char **args, int n_args)
+{
+    BASE_AUTO(store_root) root = NULL;
+    struct base_err err = {0};
+    uint64_t number = 0;
+
+    if (n_args == 3) {
+        (void)base_fail(&err, BASE_BAD_ARG,
+                        "`%s`: with --store the job is --job JOB", args[1]);
+        return cli_tell("version", &err);
+    }
+    if (cli_parse_version(args[0], n_args == 2 ? args[1] : NULL, &number,
+                          &err) != BASE_OK ||
+        cli_open_store(store_text, job_text, &root, &err) != BASE_OK) {
+        return cli_tell("version", &err);
+    }
+    return run(root, args[0], number);
+}
+
+/* args: what, JOB, N */
+static enum cli_exit run_remote(char **args, int n_args)
+{
+    struct cli_version_args wish = {
+        .what = args[0], .why = why_text, .wants_json = wants_json};
+    struct base_err err = {0};
+
+    if (n_args == 1) {
+        (void)base_fail(&err, BASE_BAD_ARG, "JOB is needed, or --store ROOT");
+        return cli_tell("version", &err);
+    }
+    wish.job = args[1];
+    if (cli_parse_version(args[0], n_args == 3 ? args[2] : NULL, &wish.number,
+                          &err) != BASE_OK) {
+        return cli_tell("version", &err);
+    }
+    if (wish.number == 0 && strcmp(args[0], "ls") != 0 &&
+        strcmp(args[0], "show") != 0) {
+        (void)base_fail(&err, BASE_BAD_ARG, "%s: a version's number is needed",
+                        args[0]);
+        return cli_tell("version", &err);
+    }
+    return cli_version_remote(&wish);
+}
+
 enum cli_exit cli_version(int argc, char **argv)
 {
     static const char *const known[] = {"ls",    "show",    "pin",
                                         "unpin", "release", "rollback"};
     enum { N_KNOWN = sizeof(known) / sizeof(known[0]) };
-    BASE_AUTO(store_root) root = NULL;
     struct base_err err = {0};
-    uint64_t number = 0;
     char **args;
     int n_args;
     enum cli_exit rc;
@@ -386,10 +438,6 @@ enum cli_exit cli_version(int argc, char **argv)
                         args[0]);
         return cli_tell("version", &err);
     }
-    if (cli_parse_version(args[0], n_args == 2 ? args[1] : NULL, &number,
-                          &err) != BASE_OK ||
-        cli_open_store(store_text, job_text, &root, &err) != BASE_OK) {
-        return cli_tell("version", &err);
-    }
-    return run(root, args[0], number);
+    return store_text != NULL ? run_local(args, n_args)
+                              : run_remote(args, n_args);
 }

@@ -72,7 +72,7 @@ def usage(name, command, *needles, make=good, exit_code=2):
 
 USAGE_CASES = [
     usage("unknown-verb", "covert in out", "covert"),
-    usage("completion-of-another-shell", "completion zsh", "zsh", "bash"),
+    usage("completion-of-another-shell", "completion tcsh", "tcsh", "bash"),
     usage("unknown-option", "convert in out --too hf", "too"),
     usage("option-without-value", "convert in out --to", "to"),
     usage("no-to", "convert in out", "--to"),
