@@ -69,6 +69,9 @@
     X(mount_change, "mount.change", "before a name in a save is changed")      \
     X(mount_changed, "mount.changed", "it was changed, and not answered")      \
     X(mount_commit, "mount.commit", "writers are gone, the store not asked")   \
+    X(mount_opened, "mount.opened", "an attempt was given, its step not made") \
+    X(mount_voted, "mount.voted", "the vote is there, nobody was asked")       \
+    X(mount_decided, "mount.decided", "it is decided, nothing was done")       \
     X(mount_committed, "mount.committed", "published, nobody was told")        \
     X(agent_mounting, "agent.mounting", "a mount was started")                 \
     X(agent_prepared, "agent.prepared", "a generation is, nobody was told")    \

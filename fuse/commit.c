@@ -37,15 +37,21 @@ static enum base_code recover_frozen(struct fs_commit *commit,
     const struct fs_job job = {.generation = step->generation,
                                .step = step->step};
     struct fs_generations all;
+    struct fs_job publishing = job;
     uint64_t number = 0;
 
+    if (commit->fs->agent != NULL) {
+        commit_recover_vote(commit, step);
+        return BASE_OK;
+    }
     fs_versions_generations(commit->fs->versions, &all);
+    publishing.parent = all.seen;
     if (step->generation != all.current ||
         commit_find_published(commit, step->step) == 0) {
         fs_saves_thaw(commit->fs->saves, step->step);
         return BASE_OK;
     }
-    BASE_TRY(commit_publish(commit, &job, all.seen, &number, err));
+    BASE_TRY(commit_publish(commit, &publishing, &number, err));
     commit_seal(commit, &job, number);
     return BASE_OK;
 }
@@ -164,6 +170,17 @@ static enum base_code make_cond(pthread_cond_t *cond, struct base_err *err)
                        : base_fail_errno(err, errnum, "cannot take saves");
 }
 
+/* What an earlier server had revoked. */
+static void revoke_again(struct fs_commit *commit)
+{
+    struct fs_generations all;
+
+    fs_versions_generations(commit->fs->versions, &all);
+    if (commit->fs->saves != NULL) {
+        fs_saves_revoke(commit->fs->saves, fs_generations_revoked(&all));
+    }
+}
+
 enum base_code
 fs_commit_create(struct fs *fs, struct fs_commit **ret, struct base_err *err)
 {
@@ -176,12 +193,16 @@ fs_commit_create(struct fs *fs, struct fs_commit **ret, struct base_err *err)
     (void)pthread_mutex_init(&commit->lock, NULL); /* never fails here */
     BASE_TRY(make_cond(&commit->changed, err));
     BASE_TRY(store_root_open(fs->options->source, &commit->root, err));
+    if (fs->agent != NULL) {
+        store_root_serve_owner(commit->root);
+    }
     BASE_TRY(take_saves(commit, err));
     BASE_TRY(fs_upkeep_create(
         fs,
         commit->staging != NULL ? store_staging_path(commit->staging) : NULL,
         &commit->upkeep, err));
     fs->upkeep = commit->upkeep;
+    revoke_again(commit);
     BASE_TRY(recover(commit, err));
     commit_keep_generations(commit);
     *ret = base_steal(&commit);
@@ -227,6 +248,9 @@ static void end_saves(struct fs_commit *commit)
     if (commit->fs->saves != NULL) {
         if (commit_find_unsealed(commit, &open)) {
             fs_saves_thaw(commit->fs->saves, open.step);
+            if (commit->undecided.generation != 0) {
+                open.attempt = 0; /* its vote is the agent's now */
+            }
             commit_drop(commit, &open, "save dropped", "the mount has ended");
         }
         fs_saves_free(commit->fs->saves);

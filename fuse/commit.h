@@ -6,6 +6,11 @@
  * is decided.  No request is served in that thread, none waits for it but that
  * one.  It also drops steps that nobody writes to any more.
  *
+ * Under an agent the version of a commit is not published, but voted for; the
+ * coordinator decides, and the rename waits for that (-o decide_wait).  While it
+ * is not decided the step stays frozen; the thread goes on asking, and so does
+ * whoever renames again (commit_vote.c).
+ *
  * Rules are in fuse/generation.h, files in fuse/saves.h, the publication in
  * store/save.h, what follows a publication in fuse/upkeep.h.
  *
@@ -20,6 +25,7 @@
 #include "base/auto.h"
 #include "base/err.h"
 #include "base/str.h"
+#include "fuse/generation.h"
 #include "fuse/saves.h"
 #include "fuse/usage.h"
 
@@ -41,6 +47,16 @@ enum base_code fs_commit_start(struct fs_commit *commit,
 /* Answer the commit that runs, refuse others, end the threads.  While requests
  * are still served: the commit may wait for one.  May be called again. */
 void fs_commit_stop(struct fs_commit *commit);
+
+/* Follow an order of the agent's at once: what is revoked is EROFS when this
+ * returns.  NULL: only try again to open what the current generation loads.
+ * *ret_shown: the generation that is shown then.
+ * Errors: BASE_LIMIT  a number that cannot be shown
+ *         those of opening what it loads: it is current all the same */
+enum base_code fs_commit_order(struct fs_commit *commit,
+                               const struct fs_order *order,
+                               uint64_t *ret_shown,
+                               struct base_err *err) BASE_MUST_CHECK;
 
 /* Something may have been published.  NULL is fine. */
 void fs_commit_follow(struct fs_commit *commit);

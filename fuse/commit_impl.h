@@ -22,6 +22,8 @@ struct fs_job {
     struct fs_commit_asker asker;
     fs_commit_fn done;
     void *ctx;
+    uint64_t attempt; /* that its version is voted for with; 0: published */
+    uint64_t parent;
 };
 
 struct fs_commit {
@@ -34,6 +36,10 @@ struct fs_commit {
     struct fs_job job;              /* waiting, or at work */
     struct fs_job refused;          /* the last one that may come again: see
                                        struct fs_commit_asker */
+    struct fs_job undecided;        /* a frozen step whose vote is there */
+    int64_t ask_ns;                 /* when to ask about it */
+    struct base_err why_undecided;  /* the thread's */
+    bool is_asking;     /* the agent, for a step that is to be begun */
     bool is_publishing; /* between the look for foreign versions and the one
                            after: what appears may be our own */
     bool is_follow_due; /* something was published meanwhile */
@@ -91,12 +97,39 @@ void commit_advance(struct fs_commit *commit);
  * judged: told by nobody yet.  0: none. */
 uint64_t commit_find_published(struct fs_commit *commit, uint64_t step);
 
+/* Votes (commit_vote.c). */
+
+/* Lock held, but given up meanwhile: an attempt for a step; 0, or an errno.
+ * Without an agent *ret_attempt is 0. */
+int commit_open_attempt(struct fs_commit *commit,
+                        uint64_t generation,
+                        uint64_t step,
+                        uint64_t *ret_attempt,
+                        struct base_err *err);
+/* Nothing comes of the attempt of @job's step: the next try has another one. */
+void commit_close_attempt(struct fs_commit *commit,
+                          const struct fs_job *job,
+                          const char *why);
+bool commit_has_vote(struct fs_commit *commit, uint64_t attempt);
+/* The vote of @job is there, its step frozen: ask until it is decided, at most
+ * until @until_ns, and do what is decided.  0: it is published and sealed;
+ * EROFS, EIO: aborted, the step is open again, or dropped; any other errno: the
+ * step stays frozen, and is commit->undecided.  Without the lock. */
+int commit_decide(struct fs_commit *commit,
+                  const struct fs_job *job,
+                  int64_t until_ns,
+                  struct base_err *err);
+/* Ask about what is undecided, when that is due.  With the lock. */
+void commit_ask_again(struct fs_commit *commit);
+/* A step that a dead server was committing under an attempt. */
+void commit_recover_vote(struct fs_commit *commit, const struct fs_step *step);
+
 /* Committing (commit_run.c). */
 
-/* Ask the store; in the thread, or before it is there. */
+/* Ask the store; in the thread, or before it is there.  With job->attempt it is
+ * a vote that is made. */
 enum base_code commit_publish(struct fs_commit *commit,
                               const struct fs_job *job,
-                              uint64_t parent,
                               uint64_t *ret_number,
                               struct base_err *err) BASE_MUST_CHECK;
 /* The step is version @number: everybody may know.  Lock held. */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/num.h"
+#include "fuse/agent.h"
 #include "fuse/commit_impl.h"
 
 /* Refuse; returns the errno. */
@@ -60,23 +61,23 @@ static enum base_code look(struct fs_commit *commit,
     return fs_commit_steps(commit, ret_steps, ret_n, err);
 }
 
-int fs_commit_mkdir(struct fs_commit *commit,
-                    uint64_t generation,
-                    struct base_str name,
-                    uint64_t *ret_ino)
+static const char not_begun[] = "save not begun";
+
+/* Lock held.  May it be begun?  0, or an errno: told. */
+static int judge_mkdir(struct fs_commit *commit,
+                       uint64_t generation,
+                       struct base_str name,
+                       uint64_t *ret_step)
 {
-    static const char what[] = "save not begun";
     BASE_AUTO_MEM struct fs_step *steps = NULL;
     struct fs_generations all;
     struct base_err err = {0};
     enum fs_verdict verdict;
-    uint64_t step;
     size_t n = 0;
     int errnum;
-    COMMIT_LOCKED(commit);
 
     if (commit->staging == NULL || commit->is_ending) {
-        commit_tell_name(commit, what, generation, name,
+        commit_tell_name(commit, not_begun, generation, name,
                          commit->is_ending ? "the mount ends"
                                            : commit->elsewhere.text);
         return EBUSY;
@@ -85,27 +86,71 @@ int fs_commit_mkdir(struct fs_commit *commit,
         return ENOMEM;
     }
     verdict = fs_judge_mkdir(&all, (struct fs_steps){steps, (uint32_t)n},
-                             generation, name, &step, &err);
+                             generation, name, ret_step, &err);
     if (verdict != FS_ALLOWED) {
-        return refuse(commit, what, generation, name, verdict, &err);
+        return refuse(commit, not_begun, generation, name, verdict, &err);
     }
     errnum = commit_errno(check_room(commit, &err));
     if (errnum != 0) {
-        commit_tell_name(commit, what, generation, name, err.text);
+        commit_tell_name(commit, not_begun, generation, name, err.text);
+    }
+    return errnum;
+}
+
+/* Lock held. */
+static int begin(struct fs_commit *commit,
+                 uint64_t generation,
+                 uint64_t step,
+                 uint64_t attempt,
+                 uint64_t *ret_ino)
+{
+    int errnum = fs_saves_begin(commit->fs->saves, generation, step, ret_ino);
+
+    if (errnum != 0) {
+        commit_tell_step(commit, BASE_ERROR, not_begun, generation, step,
+                         errnum == EBUSY ? "an earlier save of this step is "
+                                           "still being finished"
+                                         : strerrordesc_np(errnum));
         return errnum;
     }
-    errnum = fs_saves_begin(commit->fs->saves, generation, step, ret_ino);
-    if (errnum != 0) {
-        commit_tell_name(commit, what, generation, name,
-                         errnum == EBUSY
-                             ? "an earlier save of this step is still "
-                               "being finished"
-                             : strerrordesc_np(errnum));
-        return errnum;
+    if (attempt != 0) { /* a server that is killed first asks once more */
+        (void)fs_saves_set_attempt(commit->fs->saves, step, attempt);
     }
     commit->has_open = true;
     (void)pthread_cond_signal(&commit->changed); /* look after it */
     return 0;
+}
+
+int fs_commit_mkdir(struct fs_commit *commit,
+                    uint64_t generation,
+                    struct base_str name,
+                    uint64_t *ret_ino)
+{
+    struct base_err err = {0};
+    uint64_t attempt = 0;
+    uint64_t step = 0;
+    int errnum;
+    COMMIT_LOCKED(commit);
+
+    errnum = judge_mkdir(commit, generation, name, &step);
+    if (errnum != 0) {
+        return errnum;
+    }
+    errnum = commit_open_attempt(commit, generation, step, &attempt, &err);
+    if (errnum != 0) {
+        commit_tell_name(commit, not_begun, generation, name, err.text);
+        return errnum;
+    }
+    if (attempt != 0) { /* much may have happened meanwhile */
+        errnum = judge_mkdir(commit, generation, name, &step);
+    }
+    if (errnum == 0) {
+        errnum = begin(commit, generation, step, attempt, ret_ino);
+    }
+    if (errnum != 0) {
+        fs_agent_close_save(commit->fs->agent, attempt, "it was not begun");
+    }
+    return errnum;
 }
 
 int fs_commit_rmdir(struct fs_commit *commit,
@@ -117,6 +162,8 @@ int fs_commit_rmdir(struct fs_commit *commit,
     struct fs_generations all;
     struct base_err err = {0};
     enum fs_verdict verdict;
+    struct fs_steps all_steps;
+    uint64_t attempt;
     uint64_t step;
     size_t n = 0;
     int errnum;
@@ -128,12 +175,16 @@ int fs_commit_rmdir(struct fs_commit *commit,
     if (look(commit, &all, &steps, &n, &err) != BASE_OK) {
         return ENOMEM;
     }
-    verdict = fs_judge_rmdir(&all, (struct fs_steps){steps, (uint32_t)n},
-                             generation, name, &step, &err);
+    all_steps = (struct fs_steps){steps, (uint32_t)n};
+    verdict = fs_judge_rmdir(&all, all_steps, generation, name, &step, &err);
     if (verdict != FS_ALLOWED) {
         return refuse(commit, what, generation, name, verdict, &err);
     }
+    attempt = fs_step_find(all_steps, generation, step)->attempt;
     errnum = fs_saves_remove(commit->fs->saves, step);
+    if (errnum == 0) {
+        fs_agent_close_save(commit->fs->agent, attempt, "it was removed");
+    }
     commit->status.n_dropped += errnum == 0;
     return errnum;
 }
@@ -181,6 +232,10 @@ int fs_commit_rename(struct fs_commit *commit,
     if (verdict == FS_DONE) {
         return 0;
     }
+    if (verdict == FS_BUSY && commit->undecided.generation == generation &&
+        commit->undecided.step == step) {
+        verdict = FS_ALLOWED; /* it is asked for once more */
+    }
     if (verdict == FS_ALLOWED &&
         (commit->is_ending || commit->job.generation != 0)) {
         verdict = FS_BUSY;
@@ -195,7 +250,11 @@ int fs_commit_rename(struct fs_commit *commit,
     if (is_asked_again(commit, generation, step, asker)) {
         return EINVAL;
     }
-    commit->job = (struct fs_job){generation, step, asker, done, ctx};
+    commit->job = (struct fs_job){.generation = generation,
+                                  .step = step,
+                                  .asker = asker,
+                                  .done = done,
+                                  .ctx = ctx};
     (void)pthread_cond_signal(&commit->changed);
     return FS_COMMIT_LATER;
 }

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "base/file.h"
+#include "fuse/agent.h"
 #include "fuse/commit_impl.h"
 #include "fuse/handover.h"
 
@@ -81,9 +82,10 @@ int commit_errno(enum base_code code)
         return EACCES;
     case BASE_NOT_FOUND:
     case BASE_IO:
+        return EIO;
     case BASE_UNREACHABLE:
     case BASE_TIMEOUT:
-        return EIO;
+        return ETIMEDOUT;
     }
     return EIO;
 }
@@ -167,6 +169,7 @@ void commit_drop(struct fs_commit *commit,
                          step->generation, step->step, strerrordesc_np(errnum));
         return;
     }
+    fs_agent_close_save(commit->fs->agent, step->attempt, why);
     commit->status.n_dropped++;
     commit_tell_step(commit, BASE_WARNING, what, step->generation, step->step,
                      why);
@@ -183,29 +186,87 @@ void commit_keep_generations(struct fs_commit *commit)
 }
 
 /* Lock held. */
-static void begin_generation(struct fs_commit *commit)
+static void
+change_generation(struct fs_commit *commit, const char *what, const char *why)
 {
     struct fs *fs = commit->fs;
     struct fs_generations all;
-    struct fs_generation now = {0};
     struct fs_step open;
-    char why[COMMIT_PATH_BYTES];
     char path[COMMIT_PATH_BYTES];
+    uint64_t revoked;
 
     fs_versions_generations(fs->versions, &all);
-    (void)fs_versions_generation(fs->versions, all.current, &now); /* it is */
-    (void)snprintf(why, sizeof(why), "version %" PRIu64 " was published",
-                   now.load);
-    (void)snprintf(path, sizeof(path), "gen/%" PRIu64, all.current);
-    fs_events_add(fs->events, BASE_NOTICE, "generation begun", path, why);
-    if (fs->saves == NULL) {
-        return;
+    revoked = fs_generations_revoked(&all);
+    commit_keep_generations(commit);
+    if (fs->saves != NULL) {
+        fs_saves_revoke(fs->saves, revoked);
     }
-    fs_saves_revoke(fs->saves, all.current);
-    if (commit_find_unsealed(commit, &open) && open.state == FS_STEP_OPEN &&
-        open.generation < all.current) {
+    (void)snprintf(path, sizeof(path), "gen/%" PRIu64, all.current);
+    fs_events_add(fs->events, BASE_NOTICE, what, path, why);
+    if (fs->saves != NULL && commit_find_unsealed(commit, &open) &&
+        open.state == FS_STEP_OPEN && open.generation < revoked) {
         commit_drop(commit, &open, "save revoked", why);
     }
+}
+
+/* Lock held. */
+static void begin_generation(struct fs_commit *commit)
+{
+    struct fs_generations all;
+    struct fs_generation now = {0};
+    char why[COMMIT_PATH_BYTES];
+
+    fs_versions_generations(commit->fs->versions, &all);
+    (void)fs_versions_generation(commit->fs->versions, all.current,
+                                 &now); /* it is */
+    (void)snprintf(why, sizeof(why), "version %" PRIu64 " was published",
+                   now.load);
+    change_generation(commit, "generation begun", why);
+}
+
+/* Lock held. */
+static void follow_order(struct fs_commit *commit, const struct fs_order *order)
+{
+    char why[COMMIT_PATH_BYTES];
+
+    switch (fs_versions_order(commit->fs->versions, order)) {
+    case FS_ORDERED_NOTHING:
+        commit_keep_generations(commit); /* its next step, perhaps */
+        break;
+    case FS_ORDERED_REVOKED:
+        change_generation(commit, "generation revoked",
+                          "the coordinator has ended it");
+        break;
+    case FS_ORDERED_BEGUN:
+        (void)snprintf(why, sizeof(why),
+                       "ordered: it loads version %" PRIu64 "%s", order->load,
+                       order->is_revoked ? ", and is over" : "");
+        change_generation(commit, "generation begun", why);
+        break;
+    }
+}
+
+enum base_code fs_commit_order(struct fs_commit *commit,
+                               const struct fs_order *order,
+                               uint64_t *ret_shown,
+                               struct base_err *err)
+{
+    struct fs_generations all;
+    COMMIT_LOCKED(commit);
+
+    if (order != NULL && order->generation > FS_MAX_GENERATION) {
+        return base_fail(err, BASE_LIMIT,
+                         "generation %" PRIu64
+                         ": a mount shows those up to %" PRIu64,
+                         order->generation, FS_MAX_GENERATION);
+    }
+    if (order != NULL) {
+        follow_order(commit, order);
+    }
+    BASE_TRY(fs_versions_load(commit->fs->versions, err));
+    fs_versions_generations(commit->fs->versions, &all);
+    *ret_shown = all.current;
+    return BASE_OK;
 }
 
 /* Lock held. */
@@ -221,7 +282,6 @@ void commit_advance(struct fs_commit *commit)
         return;
     }
     if (has_begun) {
-        commit_keep_generations(commit);
         begin_generation(commit);
     }
 }

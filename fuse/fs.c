@@ -1,5 +1,6 @@
 #include "fuse/fs.h"
 
+#include "fuse/agent.h"
 #include "fuse/commit.h"
 #include "fuse/handover.h"
 #include "fuse/holder.h"
@@ -29,6 +30,9 @@ enum base_code fs_open(struct fs *fs,
     if (options->job == NULL) {
         return BASE_OK;
     }
+    if (options->agent != NULL) {
+        BASE_TRY(fs_agent_create(fs, &fs->agent, err));
+    }
     BASE_TRY(fs_versions_begin(fs->versions,
                                fs_handover_generations(fs->handover), err));
     BASE_TRY(fs_commit_create(fs, &fs->commit, err));
@@ -40,7 +44,9 @@ enum base_code fs_open(struct fs *fs,
 
 void fs_close(struct fs *fs)
 {
+    fs_agent_stop(fs->agent); /* it gives orders to the commit */
     fs_commit_free(fs->commit);
+    fs_agent_free(fs->agent);
     fs_versions_free(fs->versions);
     fs_views_free(fs->views);
     fs_events_free(fs->events);

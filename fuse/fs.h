@@ -21,6 +21,7 @@
 
 #define FS_MAX_READ (1u << 20) /* the largest read request, in bytes */
 
+struct fs_agent;
 struct fs_backings;
 struct fs_commit;
 struct fs_daemon;
@@ -42,6 +43,7 @@ struct fs {
     struct fs_versions *versions;
     struct fs_watch *watch; /* of fs_session_run; NULL: nothing to watch */
     /* Of a mounted job, else NULL. */
+    struct fs_agent *agent; /* NULL, too: without --agent */
     struct fs_commit *commit;
     struct fs_saves *saves;   /* the commit's; NULL: another mount's */
     struct fs_upkeep *upkeep; /* the commit's */

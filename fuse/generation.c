@@ -23,17 +23,23 @@ static void judge(struct fs_generations *all, struct fs_published version)
     }
 }
 
+static void begin(struct fs_generations *all,
+                  uint64_t number,
+                  uint64_t load,
+                  int64_t now_ns)
+{
+    *slot_of(all, number) = (struct fs_generation){
+        .number = number, .load = load, .since_ns = now_ns};
+    all->n_saved = 0;
+    all->current = number;
+}
+
 static void begin_next(struct fs_generations *all,
                        struct fs_published version,
                        int64_t now_ns)
 {
-    const uint64_t number = all->current + 1;
-
-    *slot_of(all, number) = (struct fs_generation){
-        .number = number, .load = version.number, .since_ns = now_ns};
-    all->n_saved = 0;
+    begin(all, all->current + 1, version.number, now_ns);
     judge(all, version);
-    all->current = number;
 }
 
 void fs_generations_begin(struct fs_generations *all,
@@ -42,6 +48,33 @@ void fs_generations_begin(struct fs_generations *all,
 {
     *all = (struct fs_generations){0};
     begin_next(all, version, now_ns);
+}
+
+void fs_generations_await(struct fs_generations *all)
+{
+    *all = (struct fs_generations){.is_ordered = true};
+}
+
+enum fs_ordered fs_generations_order(struct fs_generations *all,
+                                     const struct fs_order *order,
+                                     int64_t now_ns)
+{
+    if (order->generation == 0 || order->generation < all->current) {
+        return FS_ORDERED_NOTHING;
+    }
+    if (order->generation == all->current) {
+        const bool was_revoked = all->is_revoked;
+
+        all->next_step = base_max_u64(all->next_step, order->next_step);
+        all->is_revoked = was_revoked || order->is_revoked;
+        return all->is_revoked && !was_revoked ? FS_ORDERED_REVOKED
+                                               : FS_ORDERED_NOTHING;
+    }
+    begin(all, order->generation, order->load, now_ns);
+    all->seen = order->load;
+    all->next_step = order->next_step;
+    all->is_revoked = order->is_revoked;
+    return FS_ORDERED_BEGUN;
 }
 
 void fs_generations_saved(struct fs_generations *all,
@@ -59,7 +92,7 @@ bool fs_generations_follow(struct fs_generations *all,
                            struct fs_published version,
                            int64_t now_ns)
 {
-    if (version.number <= all->seen) {
+    if (all->is_ordered || version.number <= all->seen) {
         return false;
     }
     begin_next(all, version, now_ns);
@@ -74,19 +107,55 @@ fs_generations_find(const struct fs_generations *all, uint64_t number)
     return number != 0 && found->number == number ? found : NULL;
 }
 
-uint64_t fs_generations_first(const struct fs_generations *all)
+uint64_t fs_generations_next(const struct fs_generations *all, uint64_t number)
 {
-    return all->current < FS_GENERATIONS_MAX
-               ? base_min_u64(all->current, 1)
-               : all->current - FS_GENERATIONS_MAX + 1;
+    uint64_t least = 0;
+    size_t i;
+
+    for (i = 0; i < FS_GENERATIONS_MAX; i++) {
+        const uint64_t other = all->ring[i].number;
+
+        if (other > number && (least == 0 || other < least)) {
+            least = other;
+        }
+    }
+    return least;
+}
+
+uint64_t fs_generations_revoked(const struct fs_generations *all)
+{
+    return all->current + (all->is_revoked ? 1 : 0);
+}
+
+/* Each is in its place, and none is after the current one. */
+static bool are_in_place(const struct fs_generations *all)
+{
+    size_t i;
+
+    for (i = 0; i < FS_GENERATIONS_MAX; i++) {
+        const uint64_t number = all->ring[i].number;
+
+        if (number != 0 &&
+            (number % FS_GENERATIONS_MAX != i || number > all->current)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 bool fs_generations_invariant(const struct fs_generations *all)
 {
-    uint64_t number = fs_generations_first(all);
+    uint64_t number = all->current < FS_GENERATIONS_MAX
+                          ? 1
+                          : all->current - FS_GENERATIONS_MAX + 1;
     uint64_t load = 0;
 
-    if (number == 0) {
+    if (all->is_ordered) { /* numbers and loads are as somebody else says */
+        return are_in_place(all) &&
+               (all->current == 0 ||
+                fs_generations_find(all, all->current) != NULL);
+    }
+    if (all->current == 0 || all->is_revoked) {
         return false;
     }
     for (; number <= all->current; number++) {
@@ -205,8 +274,15 @@ static enum fs_verdict judge_generation(const struct fs_generations *all,
 {
     const struct fs_generation *now = fs_generations_find(all, all->current);
 
-    if (generation == all->current) {
+    if (generation == all->current && !all->is_revoked) {
         return FS_ALLOWED;
+    }
+    if (generation == all->current) {
+        (void)base_fail(err, BASE_DENIED,
+                        "generation %" PRIu64
+                        " is revoked: the coordinator has ended it",
+                        generation);
+        return FS_REVOKED;
     }
     (void)base_fail(err, BASE_DENIED,
                     "generation %" PRIu64 " is revoked: generation %" PRIu64

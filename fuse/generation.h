@@ -5,7 +5,8 @@
  * the mount makes them: the first loads what is current when the mount starts,
  * or nothing; a version that is published and is not the generation's own save
  * (a rescale, an import, a rollback) begins the next one, which loads it, and
- * revokes the one before.
+ * revokes the one before.  Under an agent they are ordered instead, by numbers
+ * that a coordinator gives: what is published begins none.
  *
  * The life of a step in the current generation:
  *
@@ -14,6 +15,9 @@
  *        ^                      |  ^                  |
  *        |   rmdir, expired,    |  |     refused      |
  *        +------- revoked ------+  +------------------+
+ *
+ * (Under an agent a frozen step also waits for what is decided of its vote, be
+ * its generation revoked or not.)
  *
  * At most one step is open or frozen at a time.  Steps that are saved ascend.
  *
@@ -29,7 +33,8 @@
 #include "base/str.h"
 #include "fuse/saves.h"
 
-enum { FS_GENERATIONS_MAX = 64 }; /* that are remembered */
+enum { FS_GENERATIONS_MAX = 64 };                   /* that are remembered */
+#define FS_MAX_GENERATION ((UINT64_C(1) << 26) - 1) /* fits a node's number */
 
 struct fs_generation {
     uint64_t number;  /* from 1; 0: no generation */
@@ -42,6 +47,8 @@ struct fs_generations {
     uint64_t seen;      /* the highest version that was judged */
     uint64_t next_step; /* the least step that may be saved now */
     uint64_t n_saved;   /* steps of the current one that are versions */
+    bool is_ordered;    /* by an agent */
+    bool is_revoked;    /* the current one, too: nothing may be saved */
     struct fs_generation ring[FS_GENERATIONS_MAX]; /* number modulo size */
 };
 
@@ -55,20 +62,42 @@ struct fs_published {
 void fs_generations_begin(struct fs_generations *all,
                           struct fs_published version,
                           int64_t now_ns);
+/* Begin none: they will be ordered. */
+void fs_generations_await(struct fs_generations *all);
+/* An order.  What it says may have been said before, or be older than what is
+ * known: generations never go back, a revoked one stays revoked, and what a
+ * generation loads stays as it was. */
+struct fs_order {
+    uint64_t generation;
+    uint64_t load; /* 0: nothing */
+    uint64_t next_step;
+    bool is_revoked;
+};
+enum fs_ordered {
+    FS_ORDERED_NOTHING,
+    FS_ORDERED_REVOKED, /* the current one is */
+    FS_ORDERED_BEGUN,   /* a newer one is current; all before are revoked */
+};
+enum fs_ordered fs_generations_order(struct fs_generations *all,
+                                     const struct fs_order *order,
+                                     int64_t now_ns);
 /* The save of @step by the current generation was published as @version. */
 void fs_generations_saved(struct fs_generations *all,
                           uint64_t step,
                           uint64_t version);
 /* @version is the highest one now.  Does it begin the next generation?  Not when
- * it was judged already: a save of our own, or what is loaded. */
+ * it was judged already: a save of our own, or what is loaded; nor when they are
+ * ordered. */
 bool fs_generations_follow(struct fs_generations *all,
                            struct fs_published version,
                            int64_t now_ns);
 /* NULL when there is none, or it is too long ago. */
 const struct fs_generation *
 fs_generations_find(const struct fs_generations *all, uint64_t number);
-/* The oldest one that is remembered; 0: not begun. */
-uint64_t fs_generations_first(const struct fs_generations *all);
+/* The least number above @number that is remembered; 0: there is none. */
+uint64_t fs_generations_next(const struct fs_generations *all, uint64_t number);
+/* Generations before this one may save nothing. */
+uint64_t fs_generations_revoked(const struct fs_generations *all);
 /* Is this state that somebody else left one that can be gone on with? */
 bool fs_generations_invariant(const struct fs_generations *all);
 

@@ -1,6 +1,7 @@
 #include "fuse/handover.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <sys/mman.h>
 
 #define TAKEN UINT64_C(1) /* no request has this number */
@@ -41,6 +42,21 @@ fs_handover_generations(const struct fs_handover *handover)
     const unsigned at = handover->generations_at;
 
     return at == 1 || at == 2 ? &handover->generations[at - 1] : NULL;
+}
+
+void fs_handover_ask(struct fs_handover *handover, const char *request)
+{
+    const unsigned idx = handover->requests_at == 1 ? 1 : 0;
+
+    (void)snprintf(handover->requests[idx], FS_REQUEST_BYTES, "%s", request);
+    handover->requests_at = idx + 1; /* in this order: it is atomic */
+}
+
+const char *fs_handover_asked(const struct fs_handover *handover)
+{
+    const unsigned at = handover->requests_at;
+
+    return at == 1 || at == 2 ? handover->requests[at - 1] : "";
 }
 
 void fs_handover_enter(struct fs_handover *handover)

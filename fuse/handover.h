@@ -25,6 +25,8 @@
 #define FS_HANDOVER_LAYOUTS  256u /* of a version, below as/ */
 #define FS_HANDOVER_ONCES    256u
 
+#define FS_REQUEST_BYTES 4096u /* of gen/G/request, and its NUL */
+
 /* A node that has open handles. */
 struct fs_open_node {
     atomic_uint_fast64_t ino; /* 0: free; written last */
@@ -67,6 +69,8 @@ struct fs_handover {
     /* One is written while the other is the valid one. */
     struct fs_generations generations[2];
     atomic_uint generations_at; /* 1 + index of the valid one; 0: none */
+    char requests[2][FS_REQUEST_BYTES]; /* the same */
+    atomic_uint requests_at;
 };
 
 /* New memory, zeroed; processes that are forked from this one share it. */
@@ -103,5 +107,10 @@ void fs_handover_keep(struct fs_handover *handover,
 /* What was kept last, by whomever; NULL: nothing. */
 const struct fs_generations *
 fs_handover_generations(const struct fs_handover *handover);
+
+/* What the current generation is asked for, in the same way; what does not fit
+ * is cut off.  "": nothing. */
+void fs_handover_ask(struct fs_handover *handover, const char *request);
+const char *fs_handover_asked(const struct fs_handover *handover);
 
 #endif

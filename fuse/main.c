@@ -16,6 +16,7 @@
 #include "fuse/fs.h"
 #include "fuse/holder.h"
 #include "fuse/session.h"
+#include "proto/rpc.h"
 
 enum { EXIT_USAGE = 2, EXIT_NOT_FOUND = 3 };
 
@@ -24,6 +25,7 @@ static const char *table;
 static const char *store;
 static const char *job;
 static const char *layout;
+static const char *agent;
 static const char *last_list; /* of -o: handled by take_lists */
 static bool is_foreground;
 static bool is_version;
@@ -38,6 +40,8 @@ static const struct base_option options_table[] = {
     {"job", 0, "JOB", "which job of the store", &job, NULL},
     {"layout", 0, "SPEC", "the layout of JOB's saves while it has no version",
      &layout, NULL},
+    {"agent", 0, "unix:PATH", "the agent that says what JOB's generations are",
+     &agent, NULL},
     {"foreground", 'f', NULL, "stay in the foreground", NULL, &is_foreground},
     {"options", 'o', "OPT,...", "mount options; `-o help` lists them",
      &last_list, NULL},
@@ -152,6 +156,11 @@ static enum base_code take_places(char **args,
                          "--layout says how the ranks of a store's job save; "
                          "of a directory, --from says what it is in");
     }
+    if (agent != NULL && (store == NULL || layout != NULL)) {
+        return base_fail(err, BASE_BAD_ARG,
+                         "--agent is for a store's job, and says its layout, "
+                         "too");
+    }
     if (store == NULL && (options->is_verifying || options->is_new)) {
         return base_fail(err, BASE_BAD_ARG,
                          "-o %s is for a store's job: a directory has %s",
@@ -163,6 +172,16 @@ static enum base_code take_places(char **args,
     }
     BASE_TRY(fs_options_from(options, from, table, err));
     options->job = job;
+    options->agent = agent;
+    if (agent != NULL) {
+        struct rpc_address address;
+
+        BASE_TRY(rpc_address_parse(agent, &address, err));
+        if (address.family != RPC_FAMILY_UNIX || address.host[0] != '/') {
+            return base_fail(err, BASE_BAD_ARG,
+                             "--agent %s: expected unix:/PATH", agent);
+        }
+    }
     return fs_options_paths(options, store != NULL ? store : args[0],
                             args[n_args - 1], err);
 }

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "fuse/agent.h"
 #include "fuse/handover.h"
 #include "fuse/ops.h"
 #include "fuse/ops_save.h"
@@ -67,12 +68,16 @@ static enum base_code size_of(const struct fs *fs,
                               struct base_err *err)
 {
     char target[FS_TARGET_BYTES];
+    char request[FS_REQUEST_BYTES];
 
     switch (node->kind) {
     case FS_DIR:
     case FS_STATUS: /* made at open; read until the end, as in /proc */
     case FS_EVENTS:
         *ret = 0;
+        return BASE_OK;
+    case FS_REQUEST:
+        *ret = fs_agent_request(fs->agent, node->generation, request);
         return BASE_OK;
     case FS_TEXT:
         *ret = node->node->text.len;

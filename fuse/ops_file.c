@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/fault.h"
+#include "fuse/agent.h"
 #include "fuse/handover.h"
 #include "fuse/passthrough.h"
 #include "fuse/serve.h"
@@ -12,17 +13,30 @@
 
 enum { SNAPSHOT_MAX_BYTES = 16 << 20 };
 
-/* A handle needs memory only where its text is made at open (.retile/): fi->fh
- * is then the id of a snapshot.  Other handles are nothing but their node, so
+/* A handle needs memory only where its text is made at open (.retile/, a
+ * request): fi->fh is then the id of a snapshot.  Other handles are nothing but their node, so
  * they work with a server that did not open them, too; fi->fh says which one
  * did. */
 static bool has_snapshot(const struct fs_node *node)
 {
-    return node->kind == FS_STATUS || node->kind == FS_EVENTS;
+    return node->kind == FS_STATUS || node->kind == FS_EVENTS ||
+           node->kind == FS_REQUEST;
+}
+
+static enum base_code format_request(struct fs *fs,
+                                     uint64_t generation,
+                                     struct base_buf *buf,
+                                     struct base_err *err)
+{
+    char request[FS_REQUEST_BYTES];
+    size_t n = fs_agent_request(fs->agent, generation, request);
+
+    (void)base_buf_add(buf, request, n); /* sticky */
+    return base_buf_check(buf, err);
 }
 
 static enum base_code take_snapshot(struct fs *fs,
-                                    enum fs_kind kind,
+                                    const struct fs_node *node,
                                     uint64_t id,
                                     struct fs_snapshot **ret,
                                     struct base_err *err)
@@ -30,8 +44,13 @@ static enum base_code take_snapshot(struct fs *fs,
     BASE_AUTO_BUF text;
 
     base_buf_init(&text, SNAPSHOT_MAX_BYTES);
-    BASE_TRY(kind == FS_STATUS ? fs_status_format(fs, &text, err)
-                               : fs_events_format(fs->events, &text, err));
+    if (node->kind == FS_REQUEST) {
+        BASE_TRY(format_request(fs, node->generation, &text, err));
+    } else {
+        BASE_TRY(node->kind == FS_STATUS
+                     ? fs_status_format(fs, &text, err)
+                     : fs_events_format(fs->events, &text, err));
+    }
     *ret = fs_snapshot_add(&fs->snapshots, id, &text);
     if (*ret == NULL) {
         return base_fail(err, BASE_NO_MEM, "cannot describe the mount");
@@ -51,6 +70,7 @@ static void set_class(const struct fs *fs,
     case FS_LINK:
     case FS_STATUS:
     case FS_EVENTS:
+    case FS_REQUEST:
         break;
     case FS_TEXT:
         is_direct = false; /* small, and in our memory for ever */
@@ -106,7 +126,8 @@ static enum base_code open_node(struct fs *fs,
         break;
     case FS_STATUS:
     case FS_EVENTS:
-        BASE_TRY(take_snapshot(fs, node->kind, 0, &snapshot, err));
+    case FS_REQUEST:
+        BASE_TRY(take_snapshot(fs, node, 0, &snapshot, err));
         break;
     }
     fi->fh = snapshot != NULL ? snapshot->id : fs->handover->incarnation;
@@ -266,7 +287,7 @@ static int text_of(struct fs *fs,
         return ESTALE;
     }
     if (snapshot == NULL) {
-        rc = take_snapshot(fs, node->kind, id, &snapshot, &err);
+        rc = take_snapshot(fs, node, id, &snapshot, &err);
         if (rc != BASE_OK) {
             read_failed(fs, node, err.text);
             return fs_errno(rc);

@@ -40,7 +40,7 @@ static inline double fs_entry_of_s(const struct fs *fs,
 
 static inline double fs_attr_s(const struct fs_node *node)
 {
-    return node->kind == FS_LINK ? 0 : FS_FOREVER_S;
+    return node->kind == FS_LINK || node->kind == FS_REQUEST ? 0 : FS_FOREVER_S;
 }
 
 static inline struct fs *fs_of(fuse_req_t req)

@@ -20,6 +20,7 @@ enum {
     RESTARTS_DEFAULT = 10,
     MAX_RESTARTS = 1000,
     COMMIT_WAIT_S_DEFAULT = 10,
+    DECIDE_WAIT_S_DEFAULT = 30,
     SAVE_EXPIRE_S_DEFAULT = 3600,
     MAX_WAIT_S = 30 * 24 * 3600,
 };
@@ -44,6 +45,7 @@ void fs_options_init(struct fs_options *options)
     options->uid = getuid();
     options->gid = getgid();
     options->commit_wait_s = COMMIT_WAIT_S_DEFAULT;
+    options->decide_wait_s = DECIDE_WAIT_S_DEFAULT;
     options->save_expire_s = SAVE_EXPIRE_S_DEFAULT;
     options->is_digesting = true;
     options->hang_s = HANG_S_DEFAULT;
@@ -284,6 +286,14 @@ static enum base_code add_commit_wait(struct fs_options *options,
     return parse_seconds(name, value, &options->commit_wait_s, err);
 }
 
+static enum base_code add_decide_wait(struct fs_options *options,
+                                      const char *name,
+                                      const char *value,
+                                      struct base_err *err)
+{
+    return parse_seconds(name, value, &options->decide_wait_s, err);
+}
+
 static enum base_code add_save_expire(struct fs_options *options,
                                       const char *name,
                                       const char *value,
@@ -381,6 +391,9 @@ static const struct {
      "rewrite the current version in the background when it is in small "
      "pieces, or its blobs hold mostly what nobody needs (on)",
      add_compact},
+    {"decide_wait", "SECONDS",
+     "under an agent: how long a commit waits until it is decided (30)",
+     add_decide_wait},
     {"digest", "on|off", "digest saved versions in the background (on)",
      add_digest},
     {"gid", "GID", "the group that everything belongs to (root's mounts)",

@@ -22,6 +22,8 @@ struct fs_options {
     const char *job;    /* --job: `source` is a store; NULL: a directory */
     const char *layout; /* --layout: of a job that has no version yet; a file's
                            name is absolute; may be NULL */
+    const char *agent;  /* --agent: orders generations and decides saves; NULL:
+                           the mount does itself */
     char *source;       /* absolute, links resolved */
     char *mountpoint;   /* the same */
     bool is_foreground;
@@ -41,6 +43,7 @@ struct fs_options {
     /* Saves. */
     enum store_replicas replicas;
     uint64_t commit_wait_s; /* for writers that are still open */
+    uint64_t decide_wait_s; /* for the coordinator, under an agent */
     uint64_t save_expire_s; /* an untouched step is dropped; 0: never */
     bool is_digesting;
     bool is_compacting;

@@ -80,6 +80,7 @@ struct fs_step {
     enum fs_step_state state;
     bool is_full;       /* it is past the room: ENOSPC until that is mended */
     uint64_t version;   /* of a sealed one */
+    uint64_t attempt;   /* the agent's number of its save; 0: none */
     uint32_t n_writers; /* handles that could write, not yet released */
     int64_t touched_ns; /* when it was last written to, monotonic: what can
                             be seen of it (mtimes too: passed-through writes) */
@@ -110,6 +111,10 @@ void fs_saves_thaw(struct fs_saves *saves, uint64_t step);
  * kernel has to be told that STEP's names mean something else now
  * (fuse_lowlevel_notify_inval_entry, after the rename was answered). */
 void fs_saves_seal(struct fs_saves *saves, uint64_t step, uint64_t version);
+/* The step's save is attempt @attempt (0: none), which the next server knows. */
+int fs_saves_set_attempt(struct fs_saves *saves,
+                         uint64_t step,
+                         uint64_t attempt);
 /* Remove an open step and its files (an abandoned or revoked one); those that
  * are open live on, but cannot be written any more by new handles.  EBUSY: it
  * is frozen */

@@ -41,6 +41,7 @@ struct saved_step {
     uint64_t step;
     uint64_t generation;
     uint64_t version;
+    uint64_t attempt;
     uint64_t sequence; /* never used for another one; for link numbers */
     enum fs_step_state state;
     struct saved_node *root; /* lives as long as it */

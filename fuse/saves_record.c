@@ -8,7 +8,7 @@
  *   32     sequence: in link numbers; no two records have the same
  *   40     version, of a sealed one
  *   48     bytes of names
- *   56     zero
+ *   56     attempt, 0: none
  *   64     names, each with a NUL: what the directory had at its top
  *
  * In the machine's byte order: it does not outlive a reboot.  The names are
@@ -47,7 +47,7 @@ struct head {
     uint64_t sequence;
     uint64_t version;
     uint64_t names_bytes;
-    uint64_t zero;
+    uint64_t attempt;
 };
 
 _Static_assert(sizeof(struct head) == NAMES_OFFSET, "a head has no holes");
@@ -87,6 +87,7 @@ int saves_record_write(const struct saved_step *step)
         .step = step->step,
         .sequence = step->sequence,
         .version = step->version,
+        .attempt = step->attempt,
     };
     struct base_err err;
     int rc;
@@ -202,6 +203,7 @@ int saves_record_read(int dir_fd, const char *name, struct saved_step *ret)
     ret->step = head.step;
     ret->sequence = head.sequence;
     ret->version = head.version;
+    ret->attempt = head.attempt;
     ret->time = stat.st_mtim;
     name_of(ret, own_name);
     if (strcmp(own_name, name) != 0) {

@@ -504,6 +504,23 @@ void fs_saves_seal(struct fs_saves *saves, uint64_t number, uint64_t version)
     saves_unlock(saves);
 }
 
+int fs_saves_set_attempt(struct fs_saves *saves,
+                         uint64_t number,
+                         uint64_t attempt)
+{
+    struct saved_step *step;
+    int rc = ENOENT;
+
+    saves_lock(saves);
+    step = saves_step_open(saves, number);
+    if (step != NULL) {
+        step->attempt = attempt;
+        rc = saves_record_write(step);
+    }
+    saves_unlock(saves);
+    return rc;
+}
+
 void fs_saves_revoke(struct fs_saves *saves, uint64_t generation)
 {
     saves_lock(saves);
@@ -568,6 +585,7 @@ static struct fs_step describe(const struct saved_step *step)
         .state = step->state,
         .is_full = step->is_full,
         .version = step->version,
+        .attempt = step->attempt,
         .n_writers = step->n_writers,
         .touched_ns = step->touched_ns,
     };

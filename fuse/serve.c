@@ -192,6 +192,7 @@ enum base_code fs_serve(const struct fs_node *node,
                           n_bytes, ret, err);
     case FS_STATUS:
     case FS_EVENTS:
+    case FS_REQUEST:
         serve_text(scratch, snapshot, offset, n_bytes, ret);
         return BASE_OK;
     }

@@ -19,6 +19,7 @@
 #include <fuse_lowlevel.h>
 
 #include "base/file.h"
+#include "fuse/agent.h"
 #include "fuse/commit.h"
 #include "fuse/daemon.h"
 #include "fuse/handover.h"
@@ -139,6 +140,7 @@ static void *watch_signals(void *ctx)
         return NULL;
     }
     fs_watch_stop(session->fs->watch);
+    fs_agent_interrupt(session->fs->agent);
     fs_commit_stop(session->fs->commit);
     do {
         fuse_session_exit(session->fuse);
@@ -249,7 +251,8 @@ static enum base_code watch_store(struct session *session, struct base_err *err)
     }
     BASE_TRY(fs_watch_create(fs->versions, path, forget_version, session->fuse,
                              follow, fs->commit, &fs->watch, err));
-    return fs_commit_start(fs->commit, err);
+    BASE_TRY(fs_commit_start(fs->commit, err));
+    return fs->agent != NULL ? fs_agent_start(fs->agent, err) : BASE_OK;
 }
 
 /* Serve with the signal thread beside. */
@@ -275,6 +278,7 @@ static enum base_code serve(struct session *session, struct base_err *err)
 
 static void session_done(struct session *session)
 {
+    fs_agent_interrupt(session->fs->agent);
     fs_commit_stop(session->fs->commit); /* it wakes the watch */
     fs_watch_free(session->fs->watch);
     session->fs->watch = NULL;

@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "fuse/agent.h"
 #include "fuse/commit.h"
 #include "fuse/handover.h"
 #include "fuse/upkeep.h"
@@ -97,10 +98,11 @@ add_step(struct fs *fs, struct base_buf *buf, const struct fs_step *step)
     usage = fs_commit_usage(fs->commit, step);
     (void)base_buf_addf(buf,
                         "{\"step\": %" PRIu64 ", \"generation\": %" PRIu64
+                        ", \"attempt\": %" PRIu64
                         ", \"state\": \"%s\", \"files\": %" PRIu64
                         ", \"bytes\": %" PRIu64 ", \"writers\": %" PRIu32
                         ", \"full\": %s, \"idle_s\": %" PRIi64 "}",
-                        step->step, step->generation,
+                        step->step, step->generation, step->attempt,
                         step->state == FS_STEP_OPEN ? "open" : "committing",
                         usage.n_files, usage.n_bytes, step->n_writers,
                         step->is_full ? "true" : "false", idle_ns / ns_per_s);
@@ -128,6 +130,24 @@ static void add_steps(struct fs *fs, struct base_buf *buf)
     (void)base_buf_addf(buf, "]");
 }
 
+/* Whom the mount obeys. */
+static void add_agent(struct fs *fs, struct base_buf *buf)
+{
+    struct fs_agent_status status;
+
+    if (fs->agent == NULL) {
+        return;
+    }
+    fs_agent_status(fs->agent, &status);
+    (void)base_buf_addf(buf, ",\n  \"agent\": {\"target\": ");
+    (void)base_buf_add_json(buf, base_str_of(fs->options->agent));
+    (void)base_buf_addf(
+        buf, ", \"connected\": %s, \"ordered\": %" PRIu64 ", \"trouble\": ",
+        status.is_connected ? "true" : "false", status.ordered);
+    (void)base_buf_add_json(buf, base_str_of(status.trouble));
+    (void)base_buf_addf(buf, "}");
+}
+
 /* Generations and saves. */
 static void add_saves(struct fs *fs, struct base_buf *buf)
 {
@@ -141,6 +161,7 @@ static void add_saves(struct fs *fs, struct base_buf *buf)
     (void)base_buf_addf(
         buf, ",\n  \"generation\": %" PRIu64 ",\n  \"load\": %" PRIu64,
         all.current, now != NULL ? now->load : 0);
+    add_agent(fs, buf);
     add_steps(fs, buf);
     fs_commit_status(fs->commit, &saves);
     (void)base_buf_addf(buf,

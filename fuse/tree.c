@@ -49,10 +49,12 @@ static const struct fs_given retile_names[] = {
     {{"events", 6}, FS_SLOT_MOUNT, FS_FIXED_EVENTS},
 };
 
-/* "load" is first: it is left out where nothing is loaded. */
+/* "load" is first: it is left out where nothing is loaded; "request" is last:
+ * it is left out where nobody asks. */
 static const struct fs_given gen_names[] = {
     {{"load", 4}, FS_SLOT_MOUNT, FS_GEN_LOAD},
     {{"save", 4}, FS_SLOT_MOUNT, FS_GEN_SAVE},
+    {{"request", 7}, FS_SLOT_MOUNT, FS_GEN_REQUEST},
 };
 
 static bool is_version_root(const struct fs_node *node)
@@ -76,9 +78,10 @@ struct fs_given_list fs_names_in(const struct fs_node *dir)
     }
     if (fs_node_is_gen(dir, FS_GEN_DIR)) {
         size_t skipped = dir->has_load ? 0 : 1;
+        size_t n_left_out = skipped + (dir->has_request ? 0 : 1);
 
         return (struct fs_given_list){gen_names + skipped,
-                                      N_OF(gen_names) - skipped};
+                                      N_OF(gen_names) - n_left_out};
     }
     return (struct fs_given_list){0};
 }
@@ -108,6 +111,20 @@ struct fs_node fs_fixed_node(enum fs_fixed idx)
     };
 }
 
+static enum fs_kind part_kind(enum fs_gen_part part)
+{
+    switch (part) {
+    case FS_GEN_DIR:
+    case FS_GEN_SAVE:
+        return FS_DIR;
+    case FS_GEN_LOAD:
+        return FS_LINK;
+    case FS_GEN_REQUEST:
+        return FS_REQUEST;
+    }
+    abort(); /* not a part */
+}
+
 struct fs_node fs_gen_node(uint64_t generation, enum fs_gen_part part)
 {
     const uint32_t idx =
@@ -115,7 +132,7 @@ struct fs_node fs_gen_node(uint64_t generation, enum fs_gen_part part)
 
     return (struct fs_node){
         .ino = fs_ino_of(0, FS_SLOT_MOUNT, idx),
-        .kind = part == FS_GEN_LOAD ? FS_LINK : FS_DIR,
+        .kind = part_kind(part),
         .slot = FS_SLOT_MOUNT,
         .idx = idx,
         .generation = generation,
@@ -201,13 +218,17 @@ static bool find_gen(struct fs_versions *versions,
 {
     struct fs_generation generation;
 
-    if (part > FS_GEN_SAVE ||
+    const bool is_ordered = fs_versions_is_ordered(versions);
+
+    if (part > FS_GEN_REQUEST ||
         !fs_versions_generation(versions, number, &generation) ||
-        (part == FS_GEN_LOAD && generation.load == 0)) {
+        (part == FS_GEN_LOAD && generation.load == 0) ||
+        (part == FS_GEN_REQUEST && !is_ordered)) {
         return false;
     }
     *ret = fs_gen_node(number, (enum fs_gen_part)part);
     ret->has_load = generation.load != 0;
+    ret->has_request = is_ordered;
     return true;
 }
 
@@ -298,8 +319,8 @@ static enum base_code list_gens(struct fs_versions *versions,
     if (dir->numbers == NULL) {
         return base_fail(err, BASE_NO_MEM, "cannot list gen/");
     }
-    number = fs_generations_first(&all);
-    for (; number != 0 && number <= all.current; number++) {
+    for (number = fs_generations_next(&all, 0); number != 0;
+         number = fs_generations_next(&all, number)) {
         dir->numbers[dir->n_numbers++] = number;
     }
     return BASE_OK;
@@ -343,6 +364,12 @@ static enum base_code child_gens(struct fs_versions *versions,
     uint64_t number;
 
     if (base_str_eq(name, BASE_STR("current"))) {
+        struct fs_generations all;
+
+        fs_versions_generations(versions, &all);
+        if (all.current == 0) {
+            return base_fail(err, BASE_NOT_FOUND, "no generation has begun");
+        }
         *ret = fs_fixed_node(FS_FIXED_GEN_CURRENT);
         return BASE_OK;
     }

@@ -13,6 +13,7 @@
  *   /current        a link to the highest one
  *   /gen/2/load     a link to what generation 2 starts from
  *   /gen/2/save     what it saves; below it, see fuse/saves.h
+ *   /gen/2/request  what it is asked for; under an agent
  *   /gen/current    a link to the newest one
  *   /.retile        status, events
  *
@@ -33,12 +34,13 @@
 
 enum fs_kind {
     FS_DIR,
-    FS_TEXT,   /* node->text */
-    FS_OBJECT, /* node->object */
-    FS_FILE,   /* tensors; see fuse/view_cache.h */
-    FS_LINK,   /* see fs_node_target */
-    FS_STATUS, /* .retile/status */
-    FS_EVENTS, /* .retile/events */
+    FS_TEXT,    /* node->text */
+    FS_OBJECT,  /* node->object */
+    FS_FILE,    /* tensors; see fuse/view_cache.h */
+    FS_LINK,    /* see fs_node_target */
+    FS_STATUS,  /* .retile/status */
+    FS_EVENTS,  /* .retile/events */
+    FS_REQUEST, /* gen/G/request; see fuse/agent.h */
 };
 
 struct fs_node {
@@ -55,6 +57,7 @@ struct fs_node {
     uint64_t generation;   /* that it is a part of; 0: of none */
     bool has_load;         /* of gen/G: it loads something; of the mount's root,
                               once prepared: there is a current version */
+    bool has_request;      /* of gen/G: there is an agent */
     struct fs_step *steps; /* of gen/G/save, once prepared; owned */
     size_t n_steps;
 };

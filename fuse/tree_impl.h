@@ -18,15 +18,15 @@ enum fs_fixed {
 };
 
 /* Those of a generation: its number << FS_GEN_SHIFT | one of these. */
-enum fs_gen_part { FS_GEN_DIR, FS_GEN_LOAD, FS_GEN_SAVE };
+enum fs_gen_part { FS_GEN_DIR, FS_GEN_LOAD, FS_GEN_SAVE, FS_GEN_REQUEST };
 
 enum { FS_VERSION_SHIFT = 40, FS_SLOT_SHIFT = 30, FS_GEN_SHIFT = 4 };
-
-#define FS_MAX_GENERATION ((UINT64_C(1) << (FS_SLOT_SHIFT - FS_GEN_SHIFT)) - 1)
 
 _Static_assert(FS_SUBTREE_MAX_NODES <= UINT32_C(1) << FS_SLOT_SHIFT &&
                    FS_N_SLOTS <= 1 << (FS_VERSION_SHIFT - FS_SLOT_SHIFT),
                "a node's number has room for slots and indices");
+_Static_assert(FS_MAX_GENERATION >> (FS_SLOT_SHIFT - FS_GEN_SHIFT) == 0,
+               "and for generations");
 _Static_assert(FS_MAX_VERSION < FS_SAVED_BIT >> FS_VERSION_SHIFT,
                "a version's node is no saved file");
 _Static_assert((int)FS_N_FIXED <= 1 << FS_GEN_SHIFT,

@@ -117,6 +117,9 @@ bool fs_tree_list(const struct fs_node *dir,
 {
     const struct fs_given_list given = fs_names_in(dir);
 
+    if (fs_node_is_at(dir, FS_FIXED_GEN) && dir->n_numbers == 0) {
+        return false; /* no generation has begun: `current` leads nowhere */
+    }
     if (fs_node_is_at(dir, FS_FIXED_VERSIONS) ||
         (fs_node_is_at(dir, FS_FIXED_GEN) && position > 0)) {
         return list_numbers(dir, position, room, ret_name, ret, ret_next);

@@ -58,6 +58,7 @@ static void gen_path(const struct fs_node *node, struct base_buf *buf)
         [FS_GEN_DIR] = "",
         [FS_GEN_LOAD] = "/load",
         [FS_GEN_SAVE] = "/save",
+        [FS_GEN_REQUEST] = "/request",
     };
 
     (void)base_buf_addf(buf, "gen/%" PRIu64 "%s", node->generation,

@@ -190,6 +190,9 @@ enum base_code fs_upkeep_create(struct fs *fs,
     (void)pthread_cond_init(&upkeep->changed, &attr);
     (void)pthread_condattr_destroy(&attr);
     BASE_TRY(store_root_open(fs->options->source, &upkeep->root, err));
+    if (fs->agent != NULL) {
+        store_root_serve_owner(upkeep->root);
+    }
     *ret = base_steal(&upkeep);
     return BASE_OK;
 }

@@ -116,6 +116,9 @@ void fs_versions_follow(struct fs_versions *versions);
 
 /* Generations of a mounted job; a directory has none (all zero). */
 
+/* Does an agent say which there are? */
+bool fs_versions_is_ordered(const struct fs_versions *versions);
+
 /* Begin generation 1, from the current version; or go on with those that a dead
  * server left in @inherited (may be NULL, or one that cannot be gone on with).
  * What is loaded is opened, and stays open while the generation is current. */
@@ -140,6 +143,15 @@ void fs_versions_saved(struct fs_versions *versions,
 enum base_code fs_versions_advance(struct fs_versions *versions,
                                    bool *ret_has_begun,
                                    struct base_err *err) BASE_MUST_CHECK;
+
+/* Under an agent: follow an order.  What was loaded is no longer kept open once
+ * another generation is current. */
+enum fs_ordered fs_versions_order(struct fs_versions *versions,
+                                  const struct fs_order *order);
+/* Open what the current generation loads, and keep it open, unless that was
+ * done.  By the thread that follows orders.  Errors: those of opening */
+enum base_code fs_versions_load(struct fs_versions *versions,
+                                struct base_err *err) BASE_MUST_CHECK;
 
 /* Visit those that are open, each held meanwhile. */
 typedef void (*fs_version_fn)(void *ctx, struct fs_version *version);

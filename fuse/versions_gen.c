@@ -15,6 +15,11 @@ static int64_t now_ns(void)
     return (int64_t)now.tv_sec * NS_PER_S + now.tv_nsec;
 }
 
+bool fs_versions_is_ordered(const struct fs_versions *versions)
+{
+    return versions->options->agent != NULL;
+}
+
 void fs_versions_generations(struct fs_versions *versions,
                              struct fs_generations *ret)
 {
@@ -74,10 +79,10 @@ static enum base_code go_on(struct fs_versions *versions,
         fs_generations_find(inherited, inherited->current);
     struct fs_version *loaded = NULL;
 
-    if (current->load != 0) {
+    if (!inherited->is_ordered && current->load != 0) {
         BASE_TRY(fs_versions_open(versions, current->load, &loaded, err));
     }
-    set(versions, inherited, loaded);
+    set(versions, inherited, loaded); /* the agent is told what is not loaded */
     return BASE_OK;
 }
 
@@ -92,6 +97,11 @@ enum base_code fs_versions_begin(struct fs_versions *versions,
 
     if (inherited != NULL && fs_generations_invariant(inherited)) {
         return go_on(versions, inherited, err);
+    }
+    if (versions->options->agent != NULL) {
+        fs_generations_await(&all);
+        set(versions, &all, NULL);
+        return BASE_OK;
     }
     rc = fs_versions_current(versions, &published.number, err);
     if (rc == BASE_OK) {
@@ -128,6 +138,9 @@ enum base_code fs_versions_advance(struct fs_versions *versions,
     enum base_code rc;
 
     *ret_has_begun = false;
+    if (versions->options->agent != NULL) {
+        return BASE_OK;
+    }
     rc = fs_versions_current(versions, &published.number, err);
     if (rc == BASE_NOT_FOUND) {
         return BASE_OK;
@@ -149,6 +162,43 @@ enum base_code fs_versions_advance(struct fs_versions *versions,
                       failed.text);
     }
     *ret_has_begun = fs_generations_follow(&all, published, now_ns());
+    set(versions, &all, loaded);
+    return BASE_OK;
+}
+
+enum fs_ordered fs_versions_order(struct fs_versions *versions,
+                                  const struct fs_order *order)
+{
+    struct fs_generations all;
+    enum fs_ordered ordered;
+
+    fs_versions_generations(versions, &all);
+    ordered = fs_generations_order(&all, order, now_ns());
+    if (ordered == FS_ORDERED_BEGUN) {
+        set(versions, &all, NULL);
+    } else {
+        (void)pthread_mutex_lock(&versions->lock);
+        versions->generations = all;
+        (void)pthread_mutex_unlock(&versions->lock);
+    }
+    return ordered;
+}
+
+enum base_code fs_versions_load(struct fs_versions *versions,
+                                struct base_err *err)
+{
+    struct fs_generations all;
+    const struct fs_generation *current;
+    struct fs_version *loaded;
+
+    fs_versions_generations(versions, &all);
+    current = fs_generations_find(&all, all.current);
+    loaded = fs_versions_hold_loaded(versions);
+    fs_versions_let_go(versions, loaded, 1);
+    if (loaded != NULL || current == NULL || current->load == 0) {
+        return BASE_OK;
+    }
+    BASE_TRY(fs_versions_open(versions, current->load, &loaded, err));
     set(versions, &all, loaded);
     return BASE_OK;
 }

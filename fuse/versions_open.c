@@ -302,7 +302,8 @@ static enum base_code check_new(const struct fs_versions *versions,
     enum base_code rc;
     size_t n = 0;
 
-    if (!is_start || options->is_new || options->layout != NULL) {
+    if (!is_start || options->is_new || options->layout != NULL ||
+        options->agent != NULL) {
         return BASE_OK;
     }
     rc =

@@ -29,7 +29,7 @@ static void test_the_first_generation_loads_what_is_current(void **state)
     (void)state;
     assert_int_equal(all.current, 1);
     assert_int_equal(fs_generations_find(&all, 1)->load, 4);
-    assert_int_equal(fs_generations_first(&all), 1);
+    assert_int_equal(fs_generations_next(&all, 0), 1);
     assert_null(fs_generations_find(&all, 0));
     assert_null(fs_generations_find(&all, 2));
     assert_true(fs_generations_invariant(&all));
@@ -107,7 +107,7 @@ static void test_the_last_64_generations_are_remembered(void **state)
         assert_true(fs_generations_follow(&all, version(i + 3, 100), 2));
         assert_true(fs_generations_invariant(&all));
     }
-    assert_int_equal(fs_generations_first(&all), 37);
+    assert_int_equal(fs_generations_next(&all, 0), 37);
     assert_null(fs_generations_find(&all, 36));
     assert_int_equal(fs_generations_find(&all, 37)->load, 40);
     assert_int_equal(fs_generations_find(&all, 100)->load, 103);
@@ -390,6 +390,127 @@ static void test_where_nothing_is_loaded_any_step_may_come(void **state)
         FS_BAD_STEP);
 }
 
+/* Ordered. */
+
+static enum fs_ordered order(struct fs_generations *all,
+                             uint64_t generation,
+                             uint64_t load,
+                             uint64_t next_step,
+                             bool is_revoked)
+{
+    const struct fs_order one = {generation, load, next_step, is_revoked};
+
+    return fs_generations_order(all, &one, 1);
+}
+
+/* May step 120 begin in generation @generation? */
+static enum fs_verdict ask(const struct fs_generations *all,
+                           uint64_t generation)
+{
+    struct fs_steps none = {0};
+    struct base_err err = {0};
+    uint64_t step;
+
+    return fs_judge_mkdir(all, none, generation, BASE_STR("120.tmp"), &step,
+                          &err);
+}
+
+static void test_what_awaits_orders_has_no_generation(void **state)
+{
+    struct fs_generations all;
+
+    (void)state;
+    fs_generations_await(&all);
+    assert_true(fs_generations_invariant(&all));
+    assert_int_equal(all.current, 0);
+    assert_int_equal(fs_generations_next(&all, 0), 0);
+    assert_false(fs_generations_follow(&all, version(4, 100), 1));
+    assert_int_equal(order(&all, 0, 4, 0, true), FS_ORDERED_NOTHING);
+    assert_int_equal(all.current, 0);
+}
+
+static void test_a_higher_order_revokes_the_lower_ones(void **state)
+{
+    struct fs_generations all;
+
+    (void)state;
+    fs_generations_await(&all);
+    assert_int_equal(order(&all, 3, 4, 101, false), FS_ORDERED_BEGUN);
+    assert_int_equal(ask(&all, 3), FS_ALLOWED);
+    assert_int_equal(order(&all, 70, 5, 111, false), FS_ORDERED_BEGUN);
+    assert_int_equal(ask(&all, 3), FS_REVOKED);
+    assert_int_equal(ask(&all, 70), FS_ALLOWED);
+    assert_int_equal(fs_generations_revoked(&all), 70);
+    assert_int_equal(fs_generations_find(&all, 70)->load, 5);
+    assert_int_equal(fs_generations_next(&all, 0), 3);
+    assert_int_equal(fs_generations_next(&all, 3), 70);
+    assert_int_equal(fs_generations_next(&all, 70), 0);
+    assert_true(fs_generations_invariant(&all));
+}
+
+static void test_an_order_that_is_older_changes_nothing(void **state)
+{
+    struct fs_generations all;
+
+    (void)state;
+    fs_generations_await(&all);
+    (void)order(&all, 5, 4, 101, false);
+    assert_int_equal(order(&all, 4, 9, 200, true), FS_ORDERED_NOTHING);
+    assert_int_equal(ask(&all, 5), FS_ALLOWED);
+    assert_int_equal(order(&all, 5, 9, 101, false), FS_ORDERED_NOTHING);
+    assert_int_equal(fs_generations_find(&all, 5)->load, 4);
+}
+
+static void test_a_revoked_generation_stays_revoked(void **state)
+{
+    struct fs_generations all;
+
+    (void)state;
+    fs_generations_await(&all);
+    (void)order(&all, 5, 4, 101, false);
+    assert_int_equal(order(&all, 5, 4, 101, true), FS_ORDERED_REVOKED);
+    assert_int_equal(ask(&all, 5), FS_REVOKED);
+    assert_int_equal(order(&all, 5, 4, 101, true), FS_ORDERED_NOTHING);
+    assert_int_equal(order(&all, 5, 4, 101, false), FS_ORDERED_NOTHING);
+    assert_int_equal(ask(&all, 5), FS_REVOKED);
+    assert_int_equal(fs_generations_revoked(&all), 6);
+    assert_int_equal(order(&all, 6, 4, 101, false), FS_ORDERED_BEGUN);
+    assert_int_equal(ask(&all, 6), FS_ALLOWED);
+}
+
+static void test_an_order_raises_the_least_step(void **state)
+{
+    struct fs_generations all;
+
+    (void)state;
+    fs_generations_await(&all);
+    (void)order(&all, 5, 4, 101, false);
+    fs_generations_saved(&all, 119, 5);
+    assert_int_equal(all.next_step, 120);
+    (void)order(&all, 5, 4, 101, false); /* said again: older than our save */
+    assert_int_equal(all.next_step, 120);
+    assert_int_equal(ask(&all, 5), FS_ALLOWED);
+    (void)order(&all, 5, 4, 121, false);
+    assert_int_equal(ask(&all, 5), FS_BAD_STEP);
+    assert_false(fs_generations_follow(&all, version(9, 300), 1));
+}
+
+static void test_ordered_state_that_is_out_of_place_is_noticed(void **state)
+{
+    struct fs_generations all;
+
+    (void)state;
+    fs_generations_await(&all);
+    (void)order(&all, 5, 4, 101, false);
+    all.ring[6].number = 6; /* after the current one */
+    assert_false(fs_generations_invariant(&all));
+    all.ring[6].number = 3; /* another's place */
+    assert_false(fs_generations_invariant(&all));
+    all.ring[6].number = 0;
+    all.current = 4;
+    assert_false(fs_generations_invariant(&all));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -407,6 +528,12 @@ int main(void)
         cmocka_unit_test(test_rmdir),
         cmocka_unit_test(test_a_revoked_generation_is_told_what_came),
         cmocka_unit_test(test_where_nothing_is_loaded_any_step_may_come),
+        cmocka_unit_test(test_what_awaits_orders_has_no_generation),
+        cmocka_unit_test(test_a_higher_order_revokes_the_lower_ones),
+        cmocka_unit_test(test_an_order_that_is_older_changes_nothing),
+        cmocka_unit_test(test_a_revoked_generation_stays_revoked),
+        cmocka_unit_test(test_an_order_raises_the_least_step),
+        cmocka_unit_test(test_ordered_state_that_is_out_of_place_is_noticed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
