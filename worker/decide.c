@@ -7,6 +7,15 @@ struct decision {
     unsigned todo;
 };
 
+/* Do it, and look again after @again_ns at the latest: it may have failed. */
+static void add(struct decision *d, unsigned todo, int64_t again_ns)
+{
+    d->todo |= todo;
+    if (d->now_ns + again_ns < d->wake_ns) {
+        d->wake_ns = d->now_ns + again_ns;
+    }
+}
+
 /* Has @at come?  Else that is when we want to be asked again. */
 static bool is_due(struct decision *d, int64_t at_ns)
 {
@@ -33,10 +42,10 @@ static void decide_processes(struct decision *d)
     if (facts->revoked_ns != 0 && is_due(d, since_ns)) {
         if (facts->killed_ns == 0 ||
             is_due(d, facts->killed_ns + WORKER_KILL_AGAIN_NS)) {
-            d->todo |= WORKER_KILL;
+            add(d, WORKER_KILL, WORKER_KILL_AGAIN_NS);
         }
     } else if (facts->is_unwatched && is_due(d, facts->scan_next_ns)) {
-        d->todo |= WORKER_SCAN;
+        add(d, WORKER_SCAN, WORKER_SCAN_NS);
     }
 }
 
@@ -50,22 +59,22 @@ static void decide_mounted(struct decision *d, bool is_wanted)
         break;
     case WORKER_MOUNT_STARTED:
         if (!is_wanted) {
-            d->todo |= WORKER_MOUNT_END;
+            add(d, WORKER_MOUNT_END, WORKER_AGAIN_NS);
         } else if (is_due(d, facts->mount_since_ns + WORKER_MOUNT_WAIT_NS)) {
-            d->todo |= WORKER_MOUNT_KILL;
+            add(d, WORKER_MOUNT_KILL, WORKER_AGAIN_NS);
         }
         break;
     case WORKER_MOUNT_UP:
         if (!is_wanted) {
-            d->todo |= WORKER_MOUNT_END;
+            add(d, WORKER_MOUNT_END, WORKER_AGAIN_NS);
         } else if (facts->mount_shown < facts->mount_ordered &&
                    is_due(d, facts->ordered_ns + WORKER_MOUNT_WAIT_NS)) {
-            d->todo |= WORKER_MOUNT_KILL;
+            add(d, WORKER_MOUNT_KILL, WORKER_AGAIN_NS);
         }
         break;
     case WORKER_MOUNT_ENDING:
         if (is_due(d, facts->mount_since_ns + WORKER_KILL_WAIT_NS)) {
-            d->todo |= WORKER_MOUNT_KILL;
+            add(d, WORKER_MOUNT_KILL, WORKER_AGAIN_NS);
         }
         break;
     }
@@ -84,11 +93,11 @@ static void decide_mount(struct decision *d)
     }
     if (facts->is_mount_dirty) {
         if (!facts->is_cleaning && is_due(d, facts->mount_next_ns)) {
-            d->todo |= WORKER_MOUNT_CLEAN;
+            add(d, WORKER_MOUNT_CLEAN, WORKER_AGAIN_NS);
         }
     } else if (facts->has_target && !facts->is_gone && facts->can_show &&
                is_due(d, facts->mount_next_ns)) {
-        d->todo |= WORKER_MOUNT_START;
+        add(d, WORKER_MOUNT_START, WORKER_AGAIN_NS);
     }
 }
 
@@ -99,14 +108,14 @@ static void decide_generation(struct decision *d)
     if (facts->is_probing && facts->mount == WORKER_MOUNT_UP &&
         is_due(d, facts->probing_ns + WORKER_MOUNT_WAIT_NS) &&
         is_due(d, facts->mount_since_ns + WORKER_MOUNT_WAIT_NS)) {
-        d->todo |= WORKER_MOUNT_KILL; /* it does not answer */
+        add(d, WORKER_MOUNT_KILL, WORKER_AGAIN_NS); /* it does not answer */
     }
     if (facts->generation != 0 && !facts->is_gone &&
         facts->prepared < facts->generation && facts->alive == 0 &&
         !facts->is_probing && facts->mount == WORKER_MOUNT_UP &&
         facts->mount_shown == facts->generation &&
         is_due(d, facts->probe_next_ns)) {
-        d->todo |= WORKER_PROBE;
+        add(d, WORKER_PROBE, WORKER_AGAIN_NS);
     }
 }
 
@@ -116,11 +125,11 @@ static void decide_store(struct decision *d)
     const struct worker_facts *facts = d->facts;
 
     if (facts->attempt > facts->tried && !facts->has_attempt) {
-        d->todo |= WORKER_ATTEMPT;
+        add(d, WORKER_ATTEMPT, WORKER_AGAIN_NS);
     } else if (facts->plan > facts->planned) {
-        d->todo |= WORKER_PLAN;
+        add(d, WORKER_PLAN, WORKER_AGAIN_NS);
     } else if (facts->has_surplus && is_due(d, facts->tidy_next_ns)) {
-        d->todo |= WORKER_TIDY;
+        add(d, WORKER_TIDY, WORKER_AGAIN_NS);
     }
 }
 
@@ -133,9 +142,9 @@ static void decide_gone(struct decision *d)
         return;
     }
     if (facts->is_removed) {
-        d->todo |= WORKER_GONE;
+        add(d, WORKER_GONE, WORKER_AGAIN_NS);
     } else if (!facts->is_working && is_due(d, facts->tidy_next_ns)) {
-        d->todo |= WORKER_REMOVE;
+        add(d, WORKER_REMOVE, WORKER_AGAIN_NS);
     }
 }
 
@@ -150,7 +159,7 @@ unsigned worker_decide(const struct worker_facts *facts,
     if (!facts->are_votes_known || facts->are_votes_open) {
         if (!facts->are_votes_known && !facts->is_working &&
             is_due(&d, facts->look_next_ns)) {
-            d.todo |= WORKER_LOOK_VOTES;
+            add(&d, WORKER_LOOK_VOTES, WORKER_AGAIN_NS);
         }
     } else {
         decide_mount(&d);

@@ -26,6 +26,8 @@
 #define WORKER_KILL_AGAIN_NS (WORKER_SECOND_NS / 10)
 /* A mount has so long to call us, to show what it is ordered to, to end. */
 #define WORKER_MOUNT_WAIT_NS (20 * WORKER_SECOND_NS)
+/* Processes that nobody watches are looked for so often. */
+#define WORKER_SCAN_NS (WORKER_SECOND_NS / 2)
 /* What could not be done (the store was busy, a reader held a version) is tried
  * again after so long. */
 #define WORKER_AGAIN_NS (2 * WORKER_SECOND_NS)

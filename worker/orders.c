@@ -14,9 +14,6 @@
 #include "base/num.h"
 #include "worker/agent.h"
 
-/* What nobody watches is looked at so often. */
-#define SCAN_NS (WORKER_SECOND_NS / 2)
-
 void worker_job_write(struct worker_job *job)
 {
     struct base_err err = {0};
@@ -426,7 +423,7 @@ void worker_job_scan(struct worker_job *job, int signal)
         }
     }
     n = worker_proc_leftovers(&what, signal);
-    job->scan_next_ns = worker_now_ns() + SCAN_NS;
+    job->scan_next_ns = worker_now_ns() + WORKER_SCAN_NS;
     if (n > 0 && signal != 0) {
         base_log(BASE_WARNING, "killed what was left of a generation", "job",
                  job->name);

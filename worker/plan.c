@@ -31,6 +31,17 @@ static bool is_axis_list(struct base_str text)
     return memchr(text.ptr, '=', text.len) != NULL;
 }
 
+/* "llama:tp=2", also of a preset that there is not; no file's name. */
+static bool is_short_form(struct base_str text)
+{
+    const char *colon = memchr(text.ptr, ':', text.len);
+
+    return memchr(text.ptr, '\n', text.len) == NULL &&
+           memchr(text.ptr, '/', text.len) == NULL &&
+           (ptc_preset_is_short_form(text) ||
+            (colon != NULL && colon[1] > ' ')); /* a NUL follows the text */
+}
+
 static enum base_code
 set_axis(struct ptc_mesh *mesh, struct base_str item, struct base_err *err)
 {
@@ -106,7 +117,7 @@ enum base_code worker_spec_for(const char *to,
                         err));
         return BASE_OK;
     }
-    if (ptc_preset_is_short_form(text)) {
+    if (is_short_form(text)) {
         BASE_TRY(store_spec_open_source(to, source, ret, &is_hf, err));
         return BASE_OK;
     }
