@@ -368,12 +368,13 @@ int64_t worker_agent_turn(void *ctx)
 {
     struct worker_agent *agent = ctx;
     int64_t now_ns = worker_now_ns();
-    int64_t wake_ns = INT64_MAX;
+    int64_t wake_ns;
     size_t n = 0;
 
     if (agent->is_ending) {
         return worker_agent_ending(agent, now_ns);
     }
+    wake_ns = worker_check_turn(agent, now_ns);
     for (size_t i = 0; i < agent->jobs.n; i++) {
         struct worker_job *job = agent->jobs.items[i];
 

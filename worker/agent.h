@@ -117,6 +117,8 @@ struct worker_agent {
     const struct worker_options *options;
     struct worker_host host;
     struct worker_devices devices;
+    bool is_checking; /* devices, in a thread */
+    int64_t check_ns; /* when they are looked at next */
     struct worker_loop *loop;
     struct worker_store *store;
     struct worker_session *session;
@@ -154,6 +156,10 @@ void worker_agent_target(struct worker_agent *agent,
                          Retile__V1__JobTarget *target);
 /* Of worker_store_create. */
 void worker_agent_worked(void *agent, struct worker_work *work);
+
+/* check.c: GPUs are looked at again now and then; what broke, or is well again,
+ * is told.  Returns when to come again. */
+int64_t worker_check_turn(struct worker_agent *agent, int64_t now_ns);
 
 /* facts.c: what is, for worker_decide. */
 struct worker_facts worker_job_facts(const struct worker_job *job);

@@ -13,9 +13,15 @@
 #include "base/num.h"
 #include "base/options.h"
 #include "base/version.h"
+#include "ptc/yaml.h"
 #include "worker/device.h"
 
-enum { FILE_MAX_BYTES = 1 << 16, ARENA_BYTES = 1 << 20, PATH_BYTES = 4096 };
+enum {
+    FILE_MAX_BYTES = 1 << 16,
+    ARENA_BYTES = 1 << 20,
+    PATH_BYTES = 4096,
+    MAX_CHECK_S = 86400
+};
 
 /* key, value, default, what it is. */
 #define KEYS(X)                                                                \
@@ -34,6 +40,8 @@ enum { FILE_MAX_BYTES = 1 << 16, ARENA_BYTES = 1 << 20, PATH_BYTES = 4096 };
     X(slots, "slots", "N", "0", "numbered slots in place of GPUs")             \
     X(cudart, "cudart", "FILE", NULL,                                          \
       "the CUDA runtime (default: libcudart.so, as it is found)")              \
+    X(device_check, "device-check", "SECONDS", "60",                           \
+      "how often GPUs are looked at again (0: never)")                         \
     X(tls_ca, "tls-ca", "FILE", NULL,                                          \
       "who signed the coordinator's certificate; PEM")                         \
     X(tls_cert, "tls-cert", "FILE", NULL, "our certificate")                   \
@@ -73,7 +81,7 @@ static const struct base_option options_table[] = {
     {(name), 0, (value), (help), &option_values[KEY_##id], NULL},
     KEYS(X)
 #undef X
-        {"config", 0, "FILE", "lines `key = value` of these options",
+        {"config", 0, "FILE", "YAML: lines `key: value` of these options",
          &config_path, NULL},
     {"version", 0, NULL, "print the version", NULL, &is_version},
 };
@@ -81,12 +89,13 @@ static const struct base_option options_table[] = {
 static const struct base_command command = {
     .program = "retile-worker",
     .usage = "--store ROOT [options]",
-    .about = "The agent of a host: owns its store, runs the mounts of its "
-             "jobs, and\n"
-             "makes what the coordinator wants of it.\n"
-             "Each option can stand in the file of --config, as `key = value`, "
-             "or in\n"
-             "the environment, as RETILE_KEY; the command line decides.",
+    .about =
+        "The agent of a host: owns its store, runs the mounts of its "
+        "jobs, and\n"
+        "makes what the coordinator wants of it.\n"
+        "Each option can stand in the file of --config, as `key: value`, or "
+        "in the\n"
+        "environment, as RETILE_WORKER_KEY; the command line decides.",
     .example = "retile-worker --store /dev/shm/store --budget 64G --slots 8",
     .options = options_table,
     .n_options = sizeof(options_table) / sizeof(options_table[0]),
@@ -105,7 +114,7 @@ static enum base_code set_key(struct base_str key,
 
     for (size_t i = 0; i < KEY_N; i++) {
         if (base_str_eq(key, base_str_of(names[i]))) {
-            values[i] = value;
+            values[i] = value != NULL ? value : defaults[i];
             origins[i] = origin;
             return BASE_OK;
         }
@@ -116,81 +125,52 @@ static enum base_code set_key(struct base_str key,
                      near != NULL ? near : "", near != NULL ? "'?" : "");
 }
 
-static struct base_str trim(struct base_str text)
-{
-    while (text.len > 0 && isspace((unsigned char)text.ptr[0])) {
-        text.ptr++;
-        text.len--;
-    }
-    while (text.len > 0 && isspace((unsigned char)text.ptr[text.len - 1])) {
-        text.len--;
-    }
-    return text;
-}
-
-static enum base_code take_line(struct base_arena *arena,
-                                struct base_str line,
-                                const char *origin,
-                                struct base_err *err)
-{
-    const char *equals;
-    struct base_str value;
-
-    line = trim(line);
-    if (line.len == 0 || line.ptr[0] == '#') {
-        return BASE_OK;
-    }
-    equals = memchr(line.ptr, '=', line.len);
-    if (equals == NULL) {
-        return base_fail(err, BASE_BAD_ARG, "%s: `key = value` is needed",
-                         origin);
-    }
-    value = trim((struct base_str){equals + 1,
-                                   line.len - (size_t)(equals + 1 - line.ptr)});
-    value = base_arena_str(arena, value);
-    if (value.ptr == NULL) {
-        return base_fail(err, BASE_NO_MEM, "%s: out of memory", origin);
-    }
-    return set_key(
-        trim((struct base_str){line.ptr, (size_t)(equals - line.ptr)}),
-        value.ptr, origin, err);
-}
-
 static enum base_code
 take_file(struct base_arena *arena, const char *path, struct base_err *err)
 {
     BASE_AUTO_BUF text;
-    struct base_str rest;
+    const struct ptc_yaml_node *root = NULL;
 
     base_buf_init(&text, FILE_MAX_BYTES);
     BASE_TRY(base_file_read(AT_FDCWD, path, &text, err));
-    rest = base_buf_str(&text);
-    for (unsigned line = 1; rest.len > 0; line++) {
-        const char *newline = memchr(rest.ptr, '\n', rest.len);
-        size_t n = newline == NULL ? rest.len : (size_t)(newline - rest.ptr);
-        BASE_AUTO_MEM char *where = base_path("%s:%u", path, line);
+    BASE_TRY(ptc_yaml_parse(base_buf_str(&text), path, arena, &root, err));
+    if (root->kind == PTC_YAML_NULL) {
+        return BASE_OK; /* empty: all defaults */
+    }
+    if (root->kind != PTC_YAML_MAP) {
+        return base_fail(err, BASE_BAD_ARG, "%s:%u: is not `key: value` lines",
+                         path, root->line);
+    }
+    for (const struct ptc_yaml_node *node = root->children; node != NULL;
+         node = node->next) {
+        BASE_AUTO_MEM char *where = base_path("%s:%u", path, node->line);
         struct base_str origin = {0};
+        struct base_str value = {0};
 
+        if (node->kind != PTC_YAML_TEXT && node->kind != PTC_YAML_NULL) {
+            return base_fail(err, BASE_BAD_ARG, "%s:%u: one value is needed",
+                             path, node->line);
+        }
         if (where != NULL) {
             origin = base_arena_str(arena, base_str_of(where));
         }
-        if (origin.ptr == NULL) {
+        if (node->kind == PTC_YAML_TEXT) {
+            value = base_arena_str(arena, node->text);
+        }
+        if (origin.ptr == NULL ||
+            (node->kind == PTC_YAML_TEXT && value.ptr == NULL)) {
             return base_fail(err, BASE_NO_MEM, "%s: out of memory", path);
         }
-        BASE_TRY(
-            take_line(arena, (struct base_str){rest.ptr, n}, origin.ptr, err));
-        n += newline != NULL;
-        rest.ptr += n;
-        rest.len -= n;
+        BASE_TRY(set_key(node->key, value.ptr, origin.ptr, err));
     }
     return BASE_OK;
 }
 
-/* RETILE_TLS_CA and so on. */
+/* RETILE_WORKER_TLS_CA and so on. */
 static void take_environment(struct base_arena *arena)
 {
     for (size_t i = 0; i < KEY_N; i++) {
-        BASE_AUTO_MEM char *name = base_path("RETILE_%s", names[i]);
+        BASE_AUTO_MEM char *name = base_path("RETILE_WORKER_%s", names[i]);
         const char *value;
 
         for (char *at = name; at != NULL && *at != '\0'; at++) {
@@ -218,12 +198,18 @@ static enum base_code take_numbers(struct worker_options *ret,
                                    struct base_err *err)
 {
     uint64_t n_slots;
+    uint64_t check_s;
 
     if (!base_parse_u64(base_str_of(values[KEY_slots]), &n_slots) ||
         n_slots > WORKER_MAX_DEVICES) {
         return bad(KEY_slots, "a number of slots, at most 256, is needed", err);
     }
     ret->n_slots = (uint32_t)n_slots;
+    if (!base_parse_u64(base_str_of(values[KEY_device_check]), &check_s) ||
+        check_s > MAX_CHECK_S) {
+        return bad(KEY_device_check, "a number of seconds is needed", err);
+    }
+    ret->device_check_s = (uint32_t)check_s;
     ret->has_budget = values[KEY_budget] != NULL;
     if (ret->has_budget &&
         !base_parse_size(base_str_of(values[KEY_budget]), &ret->budget_bytes)) {
@@ -346,7 +332,7 @@ static enum base_code take_values(struct worker_options *ret,
         origins[i] = "the default";
     }
     if (config_path == NULL) {
-        config_path = getenv("RETILE_CONFIG");
+        config_path = getenv("RETILE_WORKER_CONFIG");
     }
     if (config_path != NULL) {
         BASE_TRY(take_file(ret->arena, config_path, err));

@@ -1,4 +1,4 @@
-/* The agent's configuration: one table; defaults < file < RETILE_* < options. */
+/* The agent's configuration: one table; defaults < file < RETILE_WORKER_KEY < options. */
 #ifndef WORKER_OPTIONS_H
 #define WORKER_OPTIONS_H
 
@@ -25,6 +25,7 @@ struct worker_options {
     bool has_budget;          /* a store is made when there is none */
     bool is_json;             /* the log */
     uint32_t n_slots;         /* 0: GPUs */
+    uint32_t device_check_s;  /* 0: never */
     uint64_t budget_bytes;    /* 0: what the file system has */
     char *token;              /* of token_file */
     struct base_arena *arena; /* the texts' */
