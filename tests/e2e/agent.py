@@ -9,8 +9,8 @@ import grpc
 import numpy
 from safetensors.numpy import save_file
 
-from agent_lib import (ABORT, COMMIT, Case, Coordinator, Launcher, M, V, retile,
-                       run_all, wait_for)
+from agent_lib import (ABORT, BUILD, COMMIT, Case, Coordinator, Launcher, M, V,
+                       retile, run_all, wait_for)
 
 
 def generation(number, state="GENERATION_PREPARING", n_ranks=2, **fields):
@@ -57,6 +57,36 @@ def supervises_a_mount():
         agent.stop()
         assert not agent.processes()
         assert not list(agent.mounts.iterdir())
+
+
+def tells_of_devices_that_break():
+    library = BUILD / "tests" / "unit" / "worker" / "libcudart_standin.so"
+    with Case(options=["--cudart", str(library), "--device-check", "1"]) as (
+            coordinator, agent):
+        mode = agent.where / "mode"
+        os.environ["STANDIN_CUDART"] = str(mode)
+
+        def set_mode(text):
+            mode.with_suffix(".new").write_text(text)
+            mode.with_suffix(".new").rename(mode)
+
+        set_mode("good")
+        agent.start()
+        devices = coordinator.hellos[0].devices
+        assert [(d.index, d.kind) for d in devices] == [(0, "cuda"),
+                                                        (1, "cuda")], devices
+        set_mode("third")  # the third call fails: of the first device
+        wait_for(lambda: len(coordinator.devices) >= 2)
+        assert all(d.is_failed and "46" in d.reason
+                   for d in coordinator.devices[:2]), coordinator.devices
+        set_mode("good")
+        wait_for(lambda: len(coordinator.devices) >= 4)
+        assert not any(d.is_failed for d in coordinator.devices[2:])
+        set_mode("crash")
+        wait_for(lambda: len(coordinator.devices) >= 6)
+        assert all(d.is_failed for d in coordinator.devices[4:])
+        agent.stop()
+        del os.environ["STANDIN_CUDART"]
 
 
 SPEC = "mesh: {dp: 1, tp: %d}\nrules:\n- {match: '*', dims: [tp]}\n"
@@ -423,7 +453,8 @@ def survives_each_fault_point():
 
 
 if __name__ == "__main__":
-    run_all([registers_and_renews, supervises_a_mount, makes_versions,
+    run_all([registers_and_renews, supervises_a_mount,
+             tells_of_devices_that_break, makes_versions,
              refuses_what_cannot_be_made, plans, runs_generations,
              forwards_saves, goes_on_without_a_coordinator,
              is_followed_after_a_kill, survives_each_fault_point])

@@ -270,7 +270,7 @@ def fake_mount(where):
 class Agent:
     """A retile-worker in a directory of its own."""
 
-    def __init__(self, where, coordinator, fuse=None, slots=4):
+    def __init__(self, where, coordinator, fuse=None, options=("--slots", "4")):
         self.where = pathlib.Path(where)
         fuse = fuse or fake_mount(self.where)
         self.store = self.where / "store"
@@ -279,8 +279,8 @@ class Agent:
         self.mounts = self.run / "mnt"
         self.args = [BIN / "retile-worker", "--coordinator",
                      f"127.0.0.1:{coordinator.port}", "--store", self.store,
-                     "--budget", "0", "--run", self.run, "--slots", str(slots),
-                     "--host", "host0", "--fuse", str(fuse)]
+                     "--budget", "0", "--run", self.run, "--host", "host0",
+                     "--fuse", str(fuse), *options]
         self.process = None
         self.log = self.where / "agent.log"
         self.coordinator = coordinator

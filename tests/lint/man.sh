@@ -47,4 +47,15 @@ if [[ -x $RETILE_BIN/retile-fuse ]]; then
         n_bad=$((n_bad + 1))
     fi
 fi
+
+# The agent's options, each a paragraph or one of several at its head.
+known=$("$RETILE_BIN/retile-worker" --help |
+    sed -nE 's/^ +(-., )?(--[a-z-]+).*/\2/p' | sort -u)
+worker_page=$(sed -n '/^# OPTIONS/,/^# FILES/p' \
+    "$RETILE_SOURCE/docs/man/retile-worker.1.scd" |
+    grep '^\*--' | grep -oE -- '\*--[a-z-]+' | tr -d '*' | sort -u)
+if ! diff <(echo "$known") <(echo "$worker_page"); then
+    echo "retile-worker.1: its options are not those of --help (<)"
+    n_bad=$((n_bad + 1))
+fi
 ((n_bad == 0))
