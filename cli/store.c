@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/num.h"
+#include "cli/store_args.h"
 #include "cli/store_verbs.h"
 #include "cli/write_tree.h"
 
@@ -187,6 +188,7 @@ static enum cli_exit run(char **args, int n_args)
         store_root_open(args[1], &root, &err) != BASE_OK) {
         return cli_tell("store", &err);
     }
+    cli_warn_of_store(root);
     if (strcmp(args[0], "ls") == 0) {
         return cli_store_ls(root, wants_json);
     }

@@ -6,6 +6,17 @@
 #include "base/io.h"
 #include "base/num.h"
 
+static void on_warning(void *ctx, const char *text)
+{
+    (void)ctx;
+    (void)fprintf(stderr, "retile: warning: %s\n", text);
+}
+
+void cli_warn_of_store(struct store_root *root)
+{
+    store_root_on_warning(root, on_warning, NULL);
+}
+
 enum base_code cli_open_store(const char *store,
                               const char *job,
                               struct store_root **ret,
@@ -15,7 +26,9 @@ enum base_code cli_open_store(const char *store,
         return base_fail(err, BASE_BAD_ARG, "%s is needed",
                          store == NULL ? "--store ROOT" : "--job JOB");
     }
-    return store_root_open(store, ret, err);
+    BASE_TRY(store_root_open(store, ret, err));
+    cli_warn_of_store(*ret);
+    return BASE_OK;
 }
 
 enum base_code cli_parse_version(const char *what,

@@ -11,6 +11,9 @@ enum base_code cli_open_store(const char *store,
                               struct store_root **ret,
                               struct base_err *err) BASE_MUST_CHECK;
 
+/* Print what was survived as a line on stderr. */
+void cli_warn_of_store(struct store_root *root);
+
 /* A version's number, from 1; NULL: 0, the current one.  @what names it in the
  * error: "--version". */
 enum base_code cli_parse_version(const char *what,

@@ -135,6 +135,14 @@ static enum base_code open_staging(struct fs_commit *commit,
                               err);
 }
 
+/* A version, or what replaced a manifest, is there all the same. */
+static void on_warning(void *ctx, const char *text)
+{
+    struct fs *fs = ctx;
+
+    fs_events_add(fs->events, BASE_WARNING, "store", "versions", text);
+}
+
 static enum base_code take_saves(struct fs_commit *commit, struct base_err *err)
 {
     struct fs *fs = commit->fs;
@@ -196,6 +204,7 @@ fs_commit_create(struct fs *fs, struct fs_commit **ret, struct base_err *err)
     if (fs->agent != NULL) {
         store_root_serve_owner(commit->root);
     }
+    store_root_on_warning(commit->root, on_warning, fs);
     BASE_TRY(take_saves(commit, err));
     BASE_TRY(fs_upkeep_create(
         fs,

@@ -43,6 +43,14 @@ void upkeep_tell(struct fs_upkeep *upkeep,
     fs_events_add(upkeep->fs->events, level, what, path, reason);
 }
 
+/* What replaced a manifest is there all the same. */
+static void on_warning(void *ctx, const char *text)
+{
+    struct fs_upkeep *upkeep = ctx;
+
+    upkeep_tell(upkeep, BASE_WARNING, "store", upkeep->version, text);
+}
+
 /* The thread. */
 
 static bool is_ending(struct fs_upkeep *upkeep)
@@ -193,6 +201,7 @@ enum base_code fs_upkeep_create(struct fs *fs,
     if (fs->agent != NULL) {
         store_root_serve_owner(upkeep->root);
     }
+    store_root_on_warning(upkeep->root, on_warning, upkeep);
     *ret = base_steal(&upkeep);
     return BASE_OK;
 }

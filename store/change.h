@@ -50,7 +50,10 @@ enum base_code store_change_blob(struct store_change *change,
 enum base_code store_change_unlock(struct store_change *change,
                                    struct base_err *err) BASE_MUST_CHECK;
 
-/* Publish, or vote.  @manifest's head.version is set here.  Blobs that it names and this change
+/* Publish, or vote.  What fails behind the version's rename is survived:
+ * store_root_on_warning.  (A vote's is an error: it can be asked for again.)
+ *
+ * @manifest's head.version is set here.  Blobs that it names and this change
  * did not make must be in the store. */
 enum base_code store_change_publish(struct store_change *change,
                                     struct ptc_manifest_new *manifest,

@@ -256,8 +256,8 @@ show(struct store_change *change, uint64_t number, struct base_err *err)
     BASE_TRY(base_rename_new(root_fd, staged, place, err));
     change->is_published = true;
     store_change_seal_adopted(change);
-    BASE_TRY(base_fault_check(BASE_FAULT_store_published, err));
-    return base_dir_sync(root_fd, parent, err);
+    store_root_sync_shown(change->root, parent, BASE_FAULT_store_published);
+    return BASE_OK;
 }
 
 enum base_code store_change_publish(struct store_change *change,

@@ -127,6 +127,6 @@ enum base_code store_change_replace(struct store_change *change,
                                store_root_path(change->root), path);
     }
     change->is_published = true;
-    BASE_TRY(base_fault_check(BASE_FAULT_store_replaced, err));
-    return base_dir_sync(root_fd, folder, err);
+    store_root_sync_shown(change->root, folder, BASE_FAULT_store_replaced);
+    return BASE_OK;
 }

@@ -31,6 +31,8 @@ struct store_root {
     int lock_fd;  /* -1: not locked by us */
     int owner_fd; /* -1: not owned by us */
     bool serves_owner;
+    void (*warn)(void *ctx, const char *text); /* NULL: nobody wants to know */
+    void *warn_ctx;
     char id[STORE_BLOB_TEXT_BYTES];
 };
 
@@ -48,6 +50,33 @@ void store_root_free(struct store_root *root)
     }
     free(root->path);
     free(root);
+}
+
+void store_root_on_warning(struct store_root *root,
+                           void (*fn)(void *ctx, const char *text),
+                           void *ctx)
+{
+    root->warn = fn;
+    root->warn_ctx = ctx;
+}
+
+void store_root_sync_shown(const struct store_root *root,
+                           const char *folder,
+                           enum base_fault_point point)
+{
+    struct base_err err = {0};
+    enum base_code code = base_fault_check(point, &err);
+
+    if (code == BASE_OK) {
+        code = base_dir_sync(root->fd, folder, &err);
+    }
+    if (code != BASE_OK && root->warn != NULL) {
+        (void)base_wrap(&err, code,
+                        "%s: what was published may not outlive a loss of "
+                        "power",
+                        root->path);
+        root->warn(root->warn_ctx, err.text);
+    }
 }
 
 const char *store_root_path(const struct store_root *root)

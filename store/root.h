@@ -71,6 +71,13 @@ enum base_code store_root_lock(struct store_root *root,
                                struct base_err *err) BASE_MUST_CHECK;
 void store_root_unlock(struct store_root *root);
 
+/* Call @fn with what went wrong and was survived: what was published is there,
+ * whatever process dies, but its directory could not be synced, so that it may
+ * not outlive a loss of power.  From the thread that changes the store. */
+void store_root_on_warning(struct store_root *root,
+                           void (*fn)(void *ctx, const char *text),
+                           void *ctx);
+
 /* Own the store as long as @root lives: others' changes are refused, reading is
  * not.  Errors: BASE_EXISTS (another process owns it; names the pid) */
 enum base_code store_root_own(struct store_root *root,

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/fault.h"
 #include "base/file.h"
 #include "store/root.h"
 
@@ -59,6 +60,11 @@ uint64_t store_root_budget(const struct store_root *root); /* 0: none */
  * Errors: BASE_CHANGED */
 enum base_code store_root_keep_lock(const struct store_root *root,
                                     struct base_err *err) BASE_MUST_CHECK;
+/* Bring the rename that has published something in @folder to disk; a failure is
+ * a warning.  @point is passed before. */
+void store_root_sync_shown(const struct store_root *root,
+                           const char *folder,
+                           enum base_fault_point point);
 /* Does a program hold the lock at this moment?  Errors: BASE_IO */
 enum base_code store_root_is_busy(const struct store_root *root,
                                   bool *ret,

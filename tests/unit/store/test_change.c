@@ -374,6 +374,38 @@ static void test_who_lost_the_lock_does_not_publish(void **state)
     assert_int_equal(must_import(root, a), 2);
 }
 
+static void on_warning(void *ctx, const char *text)
+{
+    assert_non_null(strstr(text, "may not outlive a loss of power"));
+    (*(unsigned *)ctx)++;
+}
+
+/* What fails behind the rename takes nothing away: the version is there. */
+static void test_a_published_version_is_no_failure(void **state)
+{
+    const struct tmp_dir *tmp = *state;
+    BASE_AUTO(store_root) root = make_store(tmp, 0);
+    BASE_AUTO_MEM char *a = sample_write(tmp->path, "a", SAMPLE_TP2);
+    unsigned n_warnings = 0;
+    struct base_err err = {0};
+    uint64_t number = 0;
+
+    store_root_on_warning(root, on_warning, &n_warnings);
+    for (unsigned i = 1; i <= 2; i++) {
+        assert_int_equal(setenv("RETILE_FAULT", "store.published=error", 1), 0);
+        assert_ok(base_fault_init(&err), &err);
+        assert_int_equal(must_import(root, a), i);
+        (void)unsetenv("RETILE_FAULT");
+        assert_ok(base_fault_init(&err), &err);
+        assert_int_equal(n_warnings, i);
+        must_equal(root, i, a);
+    }
+    assert_ok(rescale(root, SAMPLE_DP4, &number, &err), &err);
+    assert_int_equal(number, 3);
+    assert_int_equal(n_warnings, 2);
+    assert_int_equal(n_staged(root), 0);
+}
+
 /* In the middle of a copy, what others do. */
 struct meanwhile {
     struct store_root *other;
@@ -542,6 +574,7 @@ int main(void)
         tmp_dir_test(test_an_aborted_change_leaves_nothing),
         tmp_dir_test(test_a_budget_refuses_before_a_byte),
         tmp_dir_test(test_who_lost_the_lock_does_not_publish),
+        tmp_dir_test(test_a_published_version_is_no_failure),
         tmp_dir_test(test_an_import_that_copies_keeps_nobody_out),
         tmp_dir_test(test_who_copies_has_its_room),
         tmp_dir_test(test_the_position_is_read),

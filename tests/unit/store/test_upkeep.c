@@ -424,6 +424,31 @@ static void test_compaction_keeps_content_and_head(void **state)
     assert_clean(world.root);
 }
 
+static void on_warning(void *ctx, const char *text)
+{
+    (void)text;
+    (*(unsigned *)ctx)++;
+}
+
+static void test_a_replaced_manifest_is_no_failure(void **state)
+{
+    WORLD world = {0};
+    unsigned n_warnings = 0;
+    struct base_err err;
+
+    world_make(&world, *state);
+    store_root_on_warning(world.root, on_warning, &n_warnings);
+    assert_int_equal(setenv("RETILE_FAULT", "store.replaced=error", 1), 0);
+    assert_ok(base_fault_init(&err), &err);
+    assert_ok(store_compact(world.root, "j", 2, &two_threads, &err), &err);
+    (void)unsetenv("RETILE_FAULT");
+    assert_ok(base_fault_init(&err), &err);
+    assert_int_equal(n_warnings, 1);
+    assert_true(worth_of(&world, 2).is_compact);
+    must_equal(&world, 2);
+    assert_clean(world.root);
+}
+
 /* What others do in the middle: a version of the job, and a sweep. */
 static bool change_meanwhile(void *ctx, uint64_t done_bytes, uint64_t all_bytes)
 {
@@ -823,6 +848,7 @@ int main(void)
         small_store_test(test_a_damaged_replaced_manifest_stops_no_sweep),
         small_store_test(test_compaction_keeps_content_and_head),
         small_store_test(test_compaction_keeps_nobody_out),
+        small_store_test(test_a_replaced_manifest_is_no_failure),
         small_store_test(
             test_compaction_frees_the_old_blobs_after_their_reader),
         small_store_test(test_what_is_compact_is_left_alone),
