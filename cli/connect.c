@@ -13,7 +13,7 @@
 enum {
     CALL_TIMEOUT_MS = 30000,
     N_TRIES = 4,
-    FIRST_PAUSE_MS = 200,
+    FIRST_PAUSE_MS = 150,
     TOKEN_MAX_BYTES = 4096,
 };
 

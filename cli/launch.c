@@ -96,6 +96,7 @@ struct launch {
     bool is_ending;                 /* by signal, or without an agent */
     bool is_over;
     bool has_said_lonely;
+    bool has_said_idle;
     bool is_changed; /* since the last report */
     enum cli_exit exit;
 };
@@ -322,6 +323,21 @@ static void take_signals(struct launch *launch)
     }
 }
 
+/* Nothing is to be run: say so once, and why if the job says it. */
+static void say_idle(struct launch *launch)
+{
+    const Retile__V1__LaunchOrder *order = launch->order;
+
+    if (is_active(launch) || (order != NULL && order->generation != 0)) {
+        launch->has_said_idle = false;
+    } else if (!launch->has_said_idle && !launch->is_ending) {
+        launch->has_said_idle = true;
+        say(launch, "waiting for a generation of job %s%s%s", launch->job,
+            order != NULL && order->reason[0] != '\0' ? ": " : "",
+            order != NULL ? order->reason : "");
+    }
+}
+
 static void take_link(struct launch *launch, int64_t now_ns, int64_t *ret_wait)
 {
     Retile__V1__LaunchOrder *order;
@@ -344,6 +360,7 @@ static void take_link(struct launch *launch, int64_t now_ns, int64_t *ret_wait)
     lost_ns = cli_link_lost_ns(launch->link);
     if (lost_ns == 0) {
         launch->has_said_lonely = false;
+        say_idle(launch);
     } else if (now_ns - lost_ns >= LONELY_NS && !launch->has_said_lonely) {
         launch->has_said_lonely = true;
         say(launch, "waiting for the agent at %s%s%s", launch->agent,

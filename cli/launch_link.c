@@ -15,6 +15,9 @@
 #define FIRST_RETRY_NS (100 * MS_NS)
 #define LAST_RETRY_NS  (2000 * MS_NS)
 #define GOODBYE_NS     (500 * MS_NS)
+/* A call that stands so long has found its agent, which may have nothing to
+ * order yet. */
+#define STANDING_NS (1000 * MS_NS)
 
 struct cli_link {
     struct rpc_channel *channel;
@@ -25,6 +28,7 @@ struct cli_link {
     struct rpc_packed *report; /* the newest; NULL: none */
     int64_t lost_ns;           /* when the call ended; 0: there is one */
     int64_t retry_ns;          /* when to call again */
+    int64_t begun_ns;          /* when the call was made */
     int64_t pause_ns;          /* between two tries */
     struct base_err why;
 
@@ -221,6 +225,7 @@ static enum base_code begin_call(struct cli_link *link, struct base_err *err)
 {
     link->has_ended = false;
     link->has_answered = false;
+    link->begun_ns = cli_now_ns();
     BASE_TRY(rpc_stream_open(link->channel, &retile__v1__local__descriptor,
                              "Launch", NULL, &events, link, &link->stream,
                              err));
@@ -243,7 +248,8 @@ enum base_code cli_link_tick(struct cli_link *link,
     (void)n; /* EAGAIN: it was not rung */
     (void)pthread_mutex_lock(&link->lock);
     has_ended = link->has_ended;
-    if (link->has_answered && !has_ended) {
+    if (!has_ended && link->stream != NULL &&
+        (link->has_answered || now_ns - link->begun_ns >= STANDING_NS)) {
         link->lost_ns = 0;
     }
     (void)pthread_mutex_unlock(&link->lock);
@@ -253,7 +259,12 @@ enum base_code cli_link_tick(struct cli_link *link,
     if (link->stream == NULL && now_ns >= link->retry_ns) {
         BASE_TRY(begin_call(link, err));
     }
-    *ret_wait_ns = link->stream == NULL ? link->retry_ns - now_ns : -1;
+    *ret_wait_ns = -1;
+    if (link->stream == NULL) {
+        *ret_wait_ns = link->retry_ns - now_ns;
+    } else if (link->lost_ns != 0) {
+        *ret_wait_ns = STANDING_NS;
+    }
     return BASE_OK;
 }
 
