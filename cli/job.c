@@ -311,11 +311,7 @@ static enum cli_waited can_start(void *ctx, const Retile__V1__Job *job)
         job->state == RETILE__V1__JOB_STATE__JOB_LOST) {
         return CLI_WAIT_FAILED;
     }
-    return job->generation != NULL &&
-                   job->generation->state >=
-                       RETILE__V1__GENERATION_STATE__GENERATION_READY
-               ? CLI_WAIT_DONE
-               : CLI_WAIT_ON;
+    return cli_job_is_ready(job) ? CLI_WAIT_DONE : CLI_WAIT_ON;
 }
 
 static enum base_code wait_start(struct cli_server *server,

@@ -46,6 +46,16 @@ enum base_code cli_job_get(struct cli_server *server,
     return BASE_OK;
 }
 
+bool cli_job_is_ready(const Retile__V1__Job *job)
+{
+    const Retile__V1__Generation *generation = job->generation;
+
+    return generation != NULL &&
+           generation->state >=
+               RETILE__V1__GENERATION_STATE__GENERATION_READY &&
+           generation->state < RETILE__V1__GENERATION_STATE__GENERATION_REVOKED;
+}
+
 const char *cli_job_phase(const Retile__V1__Job *job, char *text)
 {
     if (job->change != NULL) {

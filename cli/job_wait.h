@@ -54,6 +54,9 @@ enum base_code cli_job_wait(struct cli_server *server,
                             struct cli_job_wait *wait,
                             struct base_err *err) BASE_MUST_CHECK;
 
+/* May the processes of a job's newest generation be started, or do they run? */
+bool cli_job_is_ready(const Retile__V1__Job *job);
+
 /* What a job is doing, as a word: its change's phase, or its state.  @text has
  * CLI_WORD_BYTES; returns it. */
 const char *cli_job_phase(const Retile__V1__Job *job, char *text);

@@ -177,8 +177,7 @@ static enum cli_waited has_next(void *ctx, const Retile__V1__Job *job)
     if (job->change != NULL) {
         return CLI_WAIT_ON;
     }
-    if (is_new &&
-        generation->state >= RETILE__V1__GENERATION_STATE__GENERATION_READY) {
+    if (is_new && cli_job_is_ready(job)) {
         return CLI_WAIT_DONE;
     }
     return !is_new && (job->state == RETILE__V1__JOB_STATE__JOB_RUNNING ||

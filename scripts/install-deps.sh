@@ -17,9 +17,9 @@ run=(
     ca-certificates fuse3 python3 python3-numpy python3-venv
 )
 test=(
-    binutils clang clang-format fio libclang-rt-14-dev libcmocka-dev llvm-14
-    openssl procps python3-grpcio python3-protobuf python3-torch python3-yaml
-    rsync util-linux xz-utils
+    binutils clang clang-format fio fish libclang-rt-14-dev libcmocka-dev
+    llvm-14 openssl procps python3-grpcio python3-protobuf python3-torch
+    python3-yaml rsync util-linux xz-utils zsh
 )
 
 packages=()

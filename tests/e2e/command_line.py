@@ -117,6 +117,39 @@ def test_completion_completes():
           "scrub\nrollback\n--store\n\n", done.stdout)
 
 
+def test_completion_completes_in_fish():
+    done = subprocess.run(
+        ["fish", "--no-config", "-c", "retile completion fish | source; "
+         "complete -C 'retile ver'; echo; complete -C 'retile convert --th'; "
+         "echo; complete -C 'retile job su'; echo; "
+         "complete -C 'retile completion z'"],
+        check=True, capture_output=True, text=True,
+        env={**os.environ, "HOME": os.getcwd(),
+             "PATH": f"{os.path.dirname(RETILE)}:{os.environ['PATH']}"})
+    found = [[line.split("\t")[0] for line in part.splitlines()]
+             for part in done.stdout.split("\n\n")]
+    check(found == [["verify", "version"], ["--threads"], ["submit"], ["zsh"]],
+          found, done.stderr)
+
+
+def test_completion_completes_in_zsh():
+    script = """compdef() { : }; eval "$($0 completion zsh)"
+    compadd() { while [[ $1 != -- ]]; do shift; done; shift; print -r -- $@ }
+    _files() { print files }
+    at() { words=("$@"); CURRENT=$#words; PREFIX=$words[-1]; _retile; print }
+    at retile ver; at retile convert --th; at retile convert a
+    at retile job su; at retile job show x; at retile completion z"""
+    done = subprocess.run(["zsh", "-f", "-c", script, RETILE], check=True,
+                          capture_output=True, text=True)
+    found = [part.split() for part in done.stdout.split("\n\n")]
+    check({"verify", "version"} <= set(found[0]), found)
+    check("--threads" in found[1] and "files" not in found[1], found)
+    check(found[2] == ["files"], found)
+    check(found[3] == ["submit", "ls", "show", "rm"], found)
+    check(found[4] == ["files"], found)
+    check(found[5] == ["bash", "zsh", "fish"], found)
+
+
 def main():
     tests = [(name, test) for name, test in globals().items()
              if name.startswith("test_")]
