@@ -79,7 +79,10 @@
     X(agent_voted, "agent.voted", "a vote is there, nobody was asked")         \
     X(agent_publish, "agent.publish", "it is decided, nothing is published")   \
     X(agent_published, "agent.published", "published, nobody was told")        \
-    X(agent_removed, "agent.removed", "a job is gone, nobody was told")
+    X(agent_removed, "agent.removed", "a job is gone, nobody was told")        \
+    X(coordinator_commit, "coordinator.commit", "stepped, nothing is written") \
+    X(coordinator_committed, "coordinator.committed",                          \
+      "written, nobody was told")
 
 /* The points where bytes pass: they can be halved and corrupted, too. */
 #define BASE_FAULT_BYTES(X)                                                    \

@@ -6,6 +6,7 @@
 
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +16,12 @@
 
 #include "base/str.h"
 
-enum { LINE_MAX_BYTES = 4096, N_SLOTS = 64, LINES_PER_SECOND = 10 };
+enum {
+    LINE_MAX_BYTES = 4096,
+    TAIL_BYTES = 16, /* of it, for what ends a JSON line */
+    N_SLOTS = 64,
+    LINES_PER_SECOND = 10
+};
 
 struct slot {
     const char *sentence;
@@ -27,8 +33,9 @@ struct slot {
 static const char *const level_names[] = {"error", "warning", "notice", "info",
                                           "debug"};
 
-static const char *program = "retile";          /* set before threads */
-static enum base_level level_max = BASE_NOTICE; /* set before threads */
+static const char *program = "retile"; /* set before threads */
+static atomic_int level_max = BASE_NOTICE;
+static atomic_int line_format = BASE_LOG_TEXT;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct slot slots[N_SLOTS]; /* guarded by lock */
@@ -43,9 +50,24 @@ void base_log_init(const char *name)
     for (i = 0; wanted != NULL && i < sizeof(level_names) / sizeof(char *);
          i++) {
         if (strcmp(wanted, level_names[i]) == 0) {
-            level_max = (enum base_level)i;
+            base_log_set_level((enum base_level)i);
         }
     }
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe) */
+    wanted = getenv("RETILE_LOG_FORMAT");
+    if (wanted != NULL && strcmp(wanted, "json") == 0) {
+        base_log_set_format(BASE_LOG_JSON);
+    }
+}
+
+void base_log_set_level(enum base_level level)
+{
+    atomic_store(&level_max, (int)level);
+}
+
+void base_log_set_format(enum base_log_format format)
+{
+    atomic_store(&line_format, (int)format);
 }
 
 /* May this line be printed?  *ret_dropped: lines dropped before it. */
@@ -98,30 +120,118 @@ static void add_field(struct base_buf *line, const char *key, const char *value)
     }
 }
 
+static void
+begin_json(struct base_buf *line, enum base_level level, const char *sentence)
+{
+    struct timespec now = {0};
+    struct tm utc = {0};
+    char text[32];
+
+    (void)clock_gettime(CLOCK_REALTIME, &now); /* cannot fail */
+    if (gmtime_r(&now.tv_sec, &utc) == NULL ||
+        strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &utc) == 0) {
+        text[0] = '\0'; /* a clock beyond the year 9999 */
+    }
+    /* All sticky. */
+    (void)base_buf_addf(line, "{\"time\":\"%s.%03ldZ\",\"program\":", text,
+                        now.tv_nsec / 1000000);
+    (void)base_buf_add_json(line, base_str_of(program));
+    (void)base_buf_addf(line,
+                        ",\"level\":\"%s\",\"message\":", level_names[level]);
+    (void)base_buf_add_json(line, base_str_of(sentence));
+}
+
+/* What is no UTF-8 is no JSON: its bytes become '?'. */
+static void add_json_value(struct base_buf *line, const char *value)
+{
+    BASE_AUTO_BUF clean;
+    struct base_str text = base_str_of(value);
+
+    base_buf_init(&clean, LINE_MAX_BYTES);
+    if (!base_str_is_utf8(text)) {
+        for (size_t i = 0; i < text.len; i++) {
+            /* Sticky. */
+            (void)base_buf_add(
+                &clean, (unsigned char)value[i] < 0x80 ? &value[i] : "?", 1);
+        }
+        text = base_buf_str(&clean);
+    }
+    (void)base_buf_add_json(line, text);
+}
+
+/* A field that does not fit is left out, and all after it. */
+static void add_json_field(struct base_buf *line,
+                           const char *key,
+                           const char *value,
+                           bool *is_cut)
+{
+    const size_t len = line->len;
+
+    if (*is_cut) {
+        return;
+    }
+    (void)base_buf_add_str(line, BASE_STR(",")); /* sticky, as all */
+    (void)base_buf_add_json(line, base_str_of(key));
+    (void)base_buf_add_str(line, BASE_STR(":"));
+    add_json_value(line, value);
+    if (line->failed != BASE_OK) {
+        line->failed = BASE_OK;
+        line->len = len;
+        *is_cut = true;
+    }
+}
+
+static void end_json(struct base_buf *line, bool is_cut)
+{
+    line->max_bytes = LINE_MAX_BYTES;
+    if (is_cut) {
+        (void)base_buf_add_str(line, BASE_STR(",\"cut\":true"));
+    }
+    (void)base_buf_add_str(line, BASE_STR("}"));
+}
+
 void base_log_(enum base_level level, const char *sentence, ...)
 {
+    const bool is_json = atomic_load(&line_format) == BASE_LOG_JSON;
     BASE_AUTO_BUF line;
     char dropped_text[16];
     const char *key;
     const char *value;
+    bool is_cut = false;
     unsigned n_dropped;
     va_list args;
 
-    base_buf_init(&line, LINE_MAX_BYTES);
-    if (level > level_max || !admit(sentence, &n_dropped)) {
+    base_buf_init(&line,
+                  is_json ? LINE_MAX_BYTES - TAIL_BYTES : LINE_MAX_BYTES);
+    if ((int)level > atomic_load(&level_max) || !admit(sentence, &n_dropped)) {
         return;
     }
-    (void)base_buf_addf(&line, "%s: %s: %s", program, level_names[level],
-                        sentence);
+    if (is_json) {
+        begin_json(&line, level, sentence);
+    } else {
+        (void)base_buf_addf(&line, "%s: %s: %s", program, level_names[level],
+                            sentence);
+    }
     va_start(args, sentence);
     while ((key = va_arg(args, const char *)) != NULL &&
            (value = va_arg(args, const char *)) != NULL) {
-        add_field(&line, key, value);
+        if (is_json) {
+            add_json_field(&line, key, value, &is_cut);
+        } else {
+            add_field(&line, key, value);
+        }
     }
     va_end(args);
     if (n_dropped > 0) {
         (void)snprintf(dropped_text, sizeof(dropped_text), "%u", n_dropped);
-        add_field(&line, "dropped_before", dropped_text);
+        if (is_json) {
+            add_json_field(&line, "dropped_before", dropped_text, &is_cut);
+        } else {
+            add_field(&line, "dropped_before", dropped_text);
+        }
+    }
+    if (is_json) {
+        end_json(&line, is_cut);
     }
     if (line.ptr == NULL) {
         return; /* no memory for a line: nobody to tell */

@@ -1,5 +1,11 @@
 /* Logging for programs; libraries do not log.  One line to stderr: a
- * lower-case sentence, then key=value fields. */
+ * lower-case sentence, then key=value fields; or the same as a JSON object:
+ *
+ *   retile-fuse: warning: it was so, and is not host=h0
+ *   {"time":"2026-01-31T12:00:00.123Z","program":"retile-fuse",
+ *    "level":"warning","message":"it was so, and is not","host":"h0"}
+ *
+ * (on one line; "cut":true at its end when fields did not fit). */
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
 
@@ -11,9 +17,18 @@ enum base_level {
     BASE_DEBUG,
 };
 
-/* Set the program's name (borrowed for ever) and the level: RETILE_LOG
- * (error..debug), default notice.  Call once from main, before threads. */
+enum base_log_format {
+    BASE_LOG_TEXT,
+    BASE_LOG_JSON,
+};
+
+/* Set the program's name (borrowed for ever), the level: RETILE_LOG
+ * (error..debug), default notice, and the format: RETILE_LOG_FORMAT (text, json).
+ * Call once from main, before threads. */
 void base_log_init(const char *name);
+/* Any thread, at any time. */
+void base_log_set_level(enum base_level level);
+void base_log_set_format(enum base_log_format format);
 /* Any thread.  Fields are pairs of strings; values are quoted when they need it.  More than
  * 10 lines of one sentence within a second are counted, not printed. */
 void base_log_(enum base_level level, const char *sentence, ...)

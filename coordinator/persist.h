@@ -52,7 +52,8 @@ struct persist_ops {
     enum base_code (*commit)(struct persist *persist,
                              const struct persist_batch *batch,
                              struct base_err *err);
-    /* Visit at most @max events from @from on, ascending.
+    /* Visit at most @max events from @from on, ascending; from the oldest that
+     * is kept when it is 0.
      * Errors: BASE_NOT_FOUND (@from is older than what is kept), BASE_IO, fn's */
     enum base_code (*events)(struct persist *persist,
                              uint64_t from,

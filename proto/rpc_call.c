@@ -41,12 +41,16 @@ static void drop_received(struct rpc_call *call)
 static void tell_message(struct rpc_call *call, grpc_byte_buffer *buffer)
 {
     const struct rpc_row *row = call->row;
+    /* The standard services' messages are none that a product's check knows. */
+    const bool is_ours =
+        strncmp(row->service->descriptor->name, "grpc.", 5) == 0;
     struct base_err err = {0};
     ProtobufCMessage *message = NULL;
     enum base_code rc;
 
-    rc = rpc_message_read(row->descriptor->input, call->server->options.check,
-                          buffer, &message, &err);
+    rc = rpc_message_read(row->descriptor->input,
+                          is_ours ? NULL : call->server->options.check, buffer,
+                          &message, &err);
     grpc_byte_buffer_destroy(buffer);
     if (rc != BASE_OK) {
         rpc_call_fail(call, rc, &err);

@@ -19,8 +19,11 @@ declare -A may=(
     [bench]="bench store ptc base"
     [tests]="tests fuse worker coordinator cli proto store ptc base"
 )
-# ptc is pure: no I/O, clock or threads.
+# ptc and coordinator/core are pure: no I/O, clock or threads.
 impure='pthread|threads|unistd|fcntl|time|signal|poll|dirent|stdatomic|sys/.*'
+# What the core may include besides: no driver, store, files or logs.
+core_may='(coordinator/core|ptc)/.*|proto/(rpc|check)\.h'
+core_may="($core_may|base/(arena|auto|err|hash|num|str)\.h)"
 n_bad=0
 
 bad() {
@@ -37,11 +40,13 @@ check_line() { # FILE LINE_NUMBER INCLUDE
             bad "$file:$line: $include: write the path from the root"
         elif [[ " ${may[$folder]} " != *" ${name%%/*} "* ]]; then
             bad "$file:$line: $folder/ must not include $include"
+        elif [[ $file == coordinator/core/* && ! $name =~ ^$core_may$ ]]; then
+            bad "$file:$line: coordinator/core/ must not include $include"
         fi
         return
     fi
-    if [[ $folder == ptc && $name =~ ^($impure)\.h$ ]]; then
-        bad "$file:$line: ptc/ is pure and must not include $include"
+    if [[ $file =~ ^(ptc|coordinator/core)/ && $name =~ ^($impure)\.h$ ]]; then
+        bad "$file:$line: ptc/ and coordinator/core/ are pure and must not include $include"
     fi
     if [[ $name == grpc/* && $file != proto/rpc*.c && $file != proto/rpc_impl.h ]]; then
         bad "$file:$line: only proto/rpc*.c may include $include"

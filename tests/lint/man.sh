@@ -2,7 +2,8 @@
 # Every verb that `retile --help` lists has a line in the man page, with every
 # option that its --help knows (those of a connection stand in a section of their
 # own, to which such a line refers); every option of a mount stands in retile-fuse's
-# man page and in docs/mount.md, and these have no others.
+# man page and in docs/mount.md, and these have no others.  Options of the
+# coordinator are those of its page.
 set -euo pipefail
 
 page=$RETILE_SOURCE/docs/man/retile.1.scd
@@ -57,5 +58,19 @@ worker_page=$(sed -n '/^# OPTIONS/,/^# FILES/p' \
 if ! diff <(echo "$known") <(echo "$worker_page"); then
     echo "retile-worker.1: its options are not those of --help (<)"
     n_bad=$((n_bad + 1))
+fi
+
+# Of a daemon, --help's options and the page's.
+if [[ -x $RETILE_BIN/retile-coordinator ]]; then
+    known=$("$RETILE_BIN/retile-coordinator" --help |
+        grep -oE -- '^ +(-., )?--[a-z-]+' | grep -oE -- '--[a-z-]+' |
+        sed '/^--help$/d' | sort -u)
+    documented=$(sed -n '/^# OPTIONS/,/^# EXIT/p' \
+        "$RETILE_SOURCE/docs/man/retile-coordinator.1.scd" | grep -E '^\*-' |
+        grep -oE -- '--[a-z-]+' | sort -u)
+    if ! diff <(echo "$known") <(echo "$documented"); then
+        echo "retile-coordinator.1: its options are not those of --help (<)"
+        n_bad=$((n_bad + 1))
+    fi
 fi
 ((n_bad == 0))
