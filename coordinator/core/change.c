@@ -121,8 +121,8 @@ static bool check_devices(struct coord *coord,
             }
         }
         state = device_state(host, device->index);
-        if (state != DEVICE_READY || (host->slots[device->index].job != NULL &&
-                                      host->slots[device->index].job != job)) {
+        if (state != DEVICE_READY || host->slots[device->index].n_holders !=
+                                         place_holds(job, device->index)) {
             call_refuse(
                 coord, call, RPC_FAILED_PRECONDITION,
                 "device %s/%" PRIu32 " is %s", device->host, device->index,

@@ -161,17 +161,19 @@ static enum base_code result(const struct coord *coord, struct base_err *err)
                      coord->failed == BASE_CHANGED ? coord->bug : "");
 }
 
-/* A generation's devices: those of current ones first. */
-static void take_devices(struct coord *coord)
+/* The devices where processes may be: of the newest generation, and of those
+ * before it, back to one that was prepared (then nothing was left before it). */
+static void take_devices(struct coord *coord, struct coord_job *job)
 {
-    for (int is_over = 0; is_over <= 1; is_over++) {
-        for (size_t i = 0; i < coord->jobs.n; i++) {
-            struct coord_job *job = coord->jobs.items[i];
+    const Retile__V1__Job *rec = job->rec->job;
+    const Retile__V1__Generation *generation = rec->generation;
 
-            if ((generation_current(job) == NULL) == (is_over == 1)) {
-                place_take(coord, job);
-            }
+    for (size_t i = 0; job->host != NULL && generation != NULL; i++) {
+        place_take(coord, job, generation);
+        if (generation->ready_ns != 0 || i >= rec->n_history) {
+            return;
         }
+        generation = rec->history[i];
     }
 }
 
@@ -223,9 +225,9 @@ enum base_code coord_begin(struct coord *coord,
                              "job %s: no record of host %s",
                              job->rec->job->name, job->rec->job->host);
         }
+        take_devices(coord, job);
         begin_job(coord, job);
     }
-    take_devices(coord);
     for (size_t i = 0; i < coord->hosts.n; i++) {
         struct coord_host *host = coord->hosts.items[i];
 

@@ -47,7 +47,7 @@ void device_found(struct coord *coord,
     slot->why = is_broken ? strdup(why) : NULL;
     coord_tell(coord,
                &(struct coord_about){.kind = EVENT_DEVICE,
-                                     .job = slot->job,
+                                     .job = place_user(host, index),
                                      .host = host->rec->name,
                                      .device = (int)index},
                is_broken ? "its host finds it broken: %s"

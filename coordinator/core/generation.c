@@ -196,7 +196,7 @@ begin(struct coord *coord, struct coord_job *job, const uint32_t *devices)
     job->rec->master_port = 0;
     coord_text(coord, &job->rec->master_addr, "%s", "");
     coord_text(coord, &job->rec->request, "%s", "");
-    place_take(coord, job);
+    place_take(coord, job, generation);
     job->start_ns =
         coord->now.mono_ns + (int64_t)coord->limits.start_wait_ms * NS_PER_MS;
     job->has_started = false;

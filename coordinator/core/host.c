@@ -277,42 +277,70 @@ static void take_hello(struct coord *coord,
     take_devices(coord, host, hello);
 }
 
-bool host_is_stranger(const struct coord_host *host, const char *job)
+static struct coord_stranger *stranger_find(const struct coord_host *host,
+                                            const char *job)
 {
     for (size_t i = 0; i < host->strangers.n; i++) {
         if (strcmp(host->strangers.items[i].name, job) == 0) {
-            return true;
+            return &host->strangers.items[i];
         }
     }
-    return false;
+    return NULL;
+}
+
+bool host_is_stranger(const struct coord_host *host, const char *job)
+{
+    return stranger_find(host, job) != NULL;
+}
+
+bool host_is_clear(const struct coord_host *host)
+{
+    for (size_t i = 0; i < host->strangers.n; i++) {
+        if (!host->strangers.items[i].is_clear) {
+            return false;
+        }
+    }
+    return true;
 }
 
 static void see_stranger(struct coord *coord,
                          struct coord_host *host,
                          const Retile__V1__JobStatus *status)
 {
+    struct coord_stranger *known = stranger_find(host, status->job);
     struct coord_stranger stranger = {0};
+    bool is_new = known == NULL;
 
-    if (status->is_gone) {
-        for (size_t i = 0; i < host->strangers.n; i++) {
-            if (strcmp(host->strangers.items[i].name, status->job) == 0) {
-                host->strangers.items[i] =
-                    host->strangers.items[--host->strangers.n];
-                break;
-            }
-        }
-        return;
-    }
     if (status->revision > coord->revision && status->revision < UINT64_MAX) {
         coord->revision = status->revision;
     }
-    if (!host_is_stranger(host, status->job)) {
+    if (status->is_gone) {
+        if (known != NULL) {
+            *known = host->strangers.items[--host->strangers.n];
+            job_wake_host(coord, host);
+        }
+        return;
+    }
+    if (known == NULL && host->strangers.n >= coord->limits.max_jobs) {
+        end_session(coord, host->session, RPC_RESOURCE_EXHAUSTED,
+                    "the host has too many jobs that are not known");
+        session_drop(coord, host);
+        return;
+    }
+    if (known == NULL) {
         (void)snprintf(stranger.name, sizeof(stranger.name), "%s", status->job);
-        if (host->strangers.n < coord->limits.max_jobs &&
-            !base_vec_push(&host->strangers, stranger)) {
+        if (!base_vec_push(&host->strangers, stranger)) {
             coord_no_mem(coord);
             return;
         }
+        known = &host->strangers.items[host->strangers.n - 1];
+    }
+    known->is_clear =
+        status->generation == NULL || status->generation->is_clear;
+    if (known->is_clear) {
+        job_wake_host(coord, host);
+    }
+    if (is_new) {
         target_stranger(coord, host, status->job);
     }
 }
@@ -340,7 +368,7 @@ static void take_jobs(struct coord *coord,
     for (size_t k = 0; k < hello->n_jobs; k++) {
         const struct coord_job *job = job_find(coord, hello->jobs[k]->job);
 
-        if (job == NULL || job->host != host) {
+        if (host->session != 0 && (job == NULL || job->host != host)) {
             see_stranger(coord, host, hello->jobs[k]);
         }
     }

@@ -96,16 +96,17 @@ struct coord_timer {
 
 /* One slot of a host, besides its message in host.rec. */
 struct coord_slot {
-    struct coord_job *job; /* whose processes it may have; NULL: free */
-    uint64_t generation;   /* of that job: the newest that was given it */
-    bool is_broken;        /* as its agent finds it */
-    char *why;             /* given by its agent; may be NULL */
-    uint32_t deadline_s;   /* of a drain: for a job on it to save and stop */
+    uint32_t n_holders;  /* jobs of which it may have processes */
+    bool is_broken;      /* as its agent finds it */
+    char *why;           /* given by its agent; may be NULL */
+    uint32_t deadline_s; /* of a drain: for a job on it to save and stop */
 };
 
-/* What an agent knows of a job that we do not: nothing is done with it. */
+/* A job that an agent has and we do not know: its processes are ended, nothing
+ * else is done with it.  Until they are, nobody knows which devices they use. */
 struct coord_stranger {
     char name[NAME_BYTES];
+    bool is_clear;
 };
 
 struct coord_host {
@@ -128,6 +129,12 @@ struct coord_plan {
     Retile__V1__RescaleRequest *request;
 };
 
+/* A device where processes of a job may be, of this generation or before. */
+struct coord_hold {
+    uint32_t device;
+    uint64_t generation;
+};
+
 struct coord_job {
     Retile__Coordinator__JobRecord *rec;
     struct coord_host *host; /* rec->job->host; NULL: none yet, or unknown */
@@ -141,6 +148,7 @@ struct coord_job {
     bool has_started; /* a rank of the current generation runs or ran */
     bool has_launcher;
     char *trouble;
+    BASE_VEC(struct coord_hold) holds;
 
     struct coord_plan *plan; /* NULL: none */
     /* An OpenSave that waits for what was committed before it. */
@@ -317,8 +325,16 @@ bool place_on(const struct coord_host *host,
               uint32_t *ret_n);
 /* The host with the most free devices, at least @n; NULL: none. */
 struct coord_host *place_choose(const struct coord *coord, uint32_t n);
-void place_take(struct coord *coord, struct coord_job *job);
+/* Hold the devices of @generation. */
+void place_take(struct coord *coord,
+                struct coord_job *job,
+                const Retile__V1__Generation *generation);
+/* Let go of those where no process is left, or of all. */
 void place_free(struct coord *coord, struct coord_job *job, bool is_all);
+/* The job whose current generation has the device, or else one of which it may
+ * have processes; NULL: it is free. */
+struct coord_job *place_user(const struct coord_host *host, uint32_t index);
+bool place_holds(const struct coord_job *job, uint32_t index);
 
 /* ---- attempt.c ---- */
 Retile__V1__Attempt *attempt_open(const struct coord_job *job); /* or NULL */
@@ -422,6 +438,8 @@ void host_free(struct coord_host *host);
 void host_dirty(struct coord *coord, struct coord_host *host);
 void host_forget(struct coord *coord, struct coord_host *host);
 void host_due(struct coord *coord, struct coord_host *host);
+/* Are no processes of unknown jobs left? */
+bool host_is_clear(const struct coord_host *host);
 bool host_is_stranger(const struct coord_host *host, const char *job);
 void session_open(struct coord *coord,
                   uint64_t session,

@@ -18,8 +18,7 @@ static bool check_devices(const struct coord_job *job, struct base_err *err)
         uint32_t device = generation->placements[i]->device;
 
         if (job->host == NULL || device >= job->host->rec->n_devices ||
-            job->host->slots[device].job != job ||
-            job->host->slots[device].generation != generation->number) {
+            !place_holds(job, device) || place_user(job->host, device) != job) {
             return wrong(err, job, "a device of its generation is not its own");
         }
         for (size_t k = 0; k < i; k++) {

@@ -26,6 +26,7 @@ void job_free(struct coord_job *job)
     if (job != NULL) {
         coord_message_free(job->rec);
         plan_free(job->plan);
+        base_vec_done(&job->holds);
         free(job->trouble);
         free(job);
     }

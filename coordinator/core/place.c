@@ -2,14 +2,49 @@
  * ends, but when its host says that no process of it is left. */
 #include "coordinator/core/impl.h"
 
+static struct coord_hold *hold_find(const struct coord_job *job, uint32_t index)
+{
+    for (size_t i = 0; i < job->holds.n; i++) {
+        if (job->holds.items[i].device == index) {
+            return &job->holds.items[i];
+        }
+    }
+    return NULL;
+}
+
+bool place_holds(const struct coord_job *job, uint32_t index)
+{
+    return hold_find(job, index) != NULL;
+}
+
 static bool is_usable(const struct coord_host *host,
                       const struct coord_job *job,
                       uint32_t index)
 {
-    const struct coord_slot *slot = &host->slots[index];
+    uint32_t n_own =
+        job != NULL && job->host == host && place_holds(job, index);
 
     return device_state(host, index) == DEVICE_READY &&
-           (slot->job == NULL || slot->job == job);
+           host->slots[index].n_holders == n_own;
+}
+
+struct coord_job *place_user(const struct coord_host *host, uint32_t index)
+{
+    struct coord_job *user = NULL;
+
+    for (size_t i = 0; i < host->jobs.n && host->slots[index].n_holders > 0;
+         i++) {
+        struct coord_job *job = host->jobs.items[i];
+        const struct coord_hold *hold = hold_find(job, index);
+        const Retile__V1__Generation *current = generation_current(job);
+
+        if (hold != NULL && current != NULL &&
+            hold->generation == current->number) {
+            return job;
+        }
+        user = hold != NULL ? job : user;
+    }
+    return user;
 }
 
 bool place_on(const struct coord_host *host,
@@ -23,7 +58,7 @@ bool place_on(const struct coord_host *host,
     uint32_t n_found = 0;
 
     *ret_n = 0;
-    if (host->session == 0) {
+    if (host->session == 0 || !host_is_clear(host)) {
         return false;
     }
     for (size_t i = 0; rec != NULL && i < rec->n_wanted; i++) {
@@ -71,28 +106,33 @@ struct coord_host *place_choose(const struct coord *coord, uint32_t n)
     return best;
 }
 
-void place_take(struct coord *coord, struct coord_job *job)
+void place_take(struct coord *coord,
+                struct coord_job *job,
+                const Retile__V1__Generation *generation)
 {
-    const Retile__V1__Generation *generation = job->rec->job->generation;
-
-    (void)coord;
-    if (generation == NULL || job->host == NULL) {
-        return;
-    }
     for (size_t i = 0; i < generation->n_placements; i++) {
         uint32_t device = generation->placements[i]->device;
+        struct coord_hold *hold = hold_find(job, device);
 
-        if (device < job->host->rec->n_devices &&
-            (job->host->slots[device].job == NULL ||
-             job->host->slots[device].job == job)) {
-            job->host->slots[device].job = job;
-            job->host->slots[device].generation = generation->number;
+        if (device >= job->host->rec->n_devices) {
+            continue;
+        }
+        if (hold != NULL) {
+            hold->generation = generation->number > hold->generation
+                                   ? generation->number
+                                   : hold->generation;
+        } else if (base_vec_push(
+                       &job->holds,
+                       ((struct coord_hold){device, generation->number}))) {
+            job->host->slots[device].n_holders++;
+        } else {
+            coord_no_mem(coord);
         }
     }
 }
 
-/* May processes of a generation that had the slot be left? */
-static bool is_clear(const struct coord_job *job, const struct coord_slot *slot)
+/* Is no process left of a generation, and of those before it? */
+static bool is_clear(const struct coord_job *job, uint64_t generation)
 {
     if (!job->is_heard || job->is_ended ||
         job->seen_revision < job->end_revision) {
@@ -101,8 +141,8 @@ static bool is_clear(const struct coord_job *job, const struct coord_slot *slot)
     if (job->shown_generation == 0) {
         return true;
     }
-    return job->shown_generation > slot->generation ? job->is_prepared
-                                                    : job->is_clear;
+    return job->shown_generation > generation ? job->is_prepared
+                                              : job->is_clear;
 }
 
 void place_free(struct coord *coord, struct coord_job *job, bool is_all)
@@ -111,17 +151,16 @@ void place_free(struct coord *coord, struct coord_job *job, bool is_all)
     struct coord_host *host = job->host;
     bool has_freed = false;
 
-    for (uint32_t i = 0; host != NULL && i < host->rec->n_devices; i++) {
-        struct coord_slot *slot = &host->slots[i];
+    for (size_t i = job->holds.n; i-- > 0;) {
+        struct coord_hold hold = job->holds.items[i];
 
-        if (slot->job != job ||
-            (!is_all && current != NULL &&
-             slot->generation == current->number) ||
-            (!is_all && !is_clear(job, slot))) {
-            continue;
+        if (is_all ||
+            ((current == NULL || hold.generation != current->number) &&
+             is_clear(job, hold.generation))) {
+            host->slots[hold.device].n_holders--;
+            job->holds.items[i] = job->holds.items[--job->holds.n];
+            has_freed = true;
         }
-        slot->job = NULL;
-        has_freed = true;
     }
     if (has_freed) {
         job_wake_host(coord, host);

@@ -104,8 +104,8 @@ void job_report(struct coord *coord,
         status->generation != NULL && status->generation->is_prepared;
     job->is_clear = status->generation != NULL && status->generation->is_clear;
     see_launcher(coord, job, status);
-    version_report(coord, job, status->versions, status->n_versions);
     if (job->rec->job->state != JOB_REMOVING) {
+        version_report(coord, job, status->versions, status->n_versions);
         generation_report(coord, job, status);
     }
     attempt = attempt_open(job);

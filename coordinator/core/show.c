@@ -17,7 +17,7 @@ Retile__V1__Device *
 show_device(struct coord *coord, const struct coord_host *host, uint32_t index)
 {
     Retile__V1__Device shown = *host->rec->devices[index];
-    const struct coord_job *job = host->slots[index].job;
+    const struct coord_job *job = place_user(host, index);
     char *const none = (char *)(uintptr_t)protobuf_c_empty_string;
 
     shown.state = (Retile__V1__DeviceState)device_state(host, index);

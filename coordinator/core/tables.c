@@ -287,7 +287,7 @@ void device_move(struct coord *coord,
     coord_text(coord, &device->reason, "%s", reason);
     coord_tell(coord,
                &(struct coord_about){.kind = EVENT_DEVICE,
-                                     .job = host->slots[index].job,
+                                     .job = place_user(host, index),
                                      .host = host->rec->name,
                                      .device = (int)index},
                "%s%s%s", coord_state_name("device", to),

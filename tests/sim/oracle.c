@@ -1,0 +1,192 @@
+/* What must be true of core, agents and processes together:
+ *
+ *   1. a vote that was answered COMMIT is never answered ABORT, and the reverse
+ *   2. generations of a job start ascending, and each once
+ *   3. no version goes that is written down as kept
+ *   4. what is in memory is what was written
+ *   5. when faults end, every job comes to its end, and every call is answered
+ *
+ * Beside these the models check what they see: no device has two processes, a
+ * loaded version is there, numbers ascend (agent.c, training.c). */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "coordinator/core/impl.h"
+#include "tests/sim/world.h"
+
+static Retile__Coordinator__JobRecord *written(const struct world *world,
+                                               const char *name)
+{
+    for (size_t i = 0; i < world->records.n; i++) {
+        const struct sim_record *rec = &world->records.items[i];
+
+        if (rec->kind == COORD_JOB && strcmp(rec->id, name) == 0) {
+            return retile__coordinator__job_record__unpack(
+                NULL, rec->n_bytes, (const uint8_t *)rec->body);
+        }
+    }
+    return NULL;
+}
+
+void oracle_vote(struct world *world,
+                 const struct sim_call *call,
+                 bool is_commit)
+{
+    struct sim_decision decision = {.number = call->number,
+                                    .is_commit = is_commit};
+    const struct sim_job *job = &world->hosts[call->host].jobs[call->job];
+    Retile__Coordinator__JobRecord *rec = written(world, job->name);
+
+    if (rec == NULL) {
+        return; /* removed meanwhile */
+    }
+    decision.born_ns = rec->job->submitted_ns;
+    (void)snprintf(decision.job, sizeof(decision.job), "%s", job->name);
+    retile__coordinator__job_record__free_unpacked(rec, NULL);
+    for (size_t i = 0; i < world->decisions.n; i++) {
+        const struct sim_decision *old = &world->decisions.items[i];
+
+        if (old->number == decision.number &&
+            old->born_ns == decision.born_ns &&
+            strcmp(old->job, decision.job) == 0) {
+            if (old->is_commit != is_commit) {
+                world_fault(world, "%s: attempt %" PRIu64 " was %s, now is %s",
+                            job->name, call->number,
+                            old->is_commit ? "committed" : "aborted",
+                            is_commit ? "committed" : "aborted");
+            }
+            return;
+        }
+    }
+    if (!base_vec_push(&world->decisions, decision)) {
+        abort();
+    }
+}
+
+void oracle_start(struct world *world, uint32_t host, const struct sim_job *job)
+{
+    Retile__Coordinator__JobRecord *rec = written(world, job->name);
+
+    if (rec == NULL) {
+        world_fault(world, "%s: starts, and is not written down", job->name);
+        return;
+    }
+    if (rec->job->generation == NULL ||
+        rec->job->generation->number < job->run) {
+        world_fault(
+            world, "%s: generation %" PRIu64 " starts, and is not written down",
+            job->name, job->run);
+    }
+    for (uint32_t i = 0; i < world->n_hosts; i++) {
+        for (uint32_t k = 0; k < MAX_HOST_JOBS; k++) {
+            const struct sim_job *other = &world->hosts[i].jobs[k];
+
+            if (other != job && other->is_used && i == host &&
+                strcmp(other->name, job->name) == 0 &&
+                training_is_alive(other)) {
+                world_fault(world, "%s: runs twice", job->name);
+            }
+        }
+    }
+    if (training_is_alive(job)) {
+        world_fault(world,
+                    "%s: generation %" PRIu64 " starts beside an older one",
+                    job->name, job->run);
+    }
+    retile__coordinator__job_record__free_unpacked(rec, NULL);
+}
+
+void oracle_release(struct world *world,
+                    uint32_t host,
+                    const struct sim_job *job,
+                    uint64_t number)
+{
+    Retile__Coordinator__JobRecord *rec = written(world, job->name);
+    bool is_known = false;
+    bool is_released = false;
+
+    if (rec == NULL || strcmp(rec->job->host, world->hosts[host].name) != 0) {
+        retile__coordinator__job_record__free_unpacked(rec, NULL);
+        return;
+    }
+    for (size_t i = 0; i < rec->job->n_versions; i++) {
+        is_known |= rec->job->versions[i]->number == number;
+    }
+    for (size_t i = 0; i < rec->n_released; i++) {
+        is_released |= rec->released[i] == number;
+    }
+    if (is_known && !is_released) {
+        world_fault(world, "%s: version %" PRIu64 " goes and is kept",
+                    job->name, number);
+    }
+    retile__coordinator__job_record__free_unpacked(rec, NULL);
+}
+
+/* After a commit: one job, in memory and as it was written. */
+void oracle_step(struct world *world)
+{
+    const struct coord *coord = world->coord;
+    const struct coord_job *job;
+    uint8_t *packed;
+    size_t n;
+    bool is_same = false;
+
+    if (coord->jobs.n == 0) {
+        return;
+    }
+    job = coord->jobs.items[world->n_commits % coord->jobs.n];
+    n = protobuf_c_message_get_packed_size(&job->rec->base);
+    packed = malloc(n + 1);
+    if (packed == NULL) {
+        abort();
+    }
+    (void)protobuf_c_message_pack(&job->rec->base, packed);
+    for (size_t i = 0; i < world->records.n && !is_same; i++) {
+        const struct sim_record *rec = &world->records.items[i];
+
+        is_same = rec->kind == COORD_JOB &&
+                  strcmp(rec->id, job->rec->job->name) == 0 &&
+                  rec->n_bytes == n && memcmp(rec->body, packed, n) == 0;
+    }
+    free(packed);
+    if (!is_same) {
+        world_fault(world, "%s: is not as it was written", job->rec->job->name);
+    }
+}
+
+bool oracle_is_settled(const struct world *world, char *why, size_t n)
+{
+    const struct coord *coord = world->coord;
+
+    if (coord == NULL) {
+        (void)snprintf(why, n, "the coordinator is down");
+        return false;
+    }
+    for (size_t i = 0; i < world->calls.n; i++) {
+        if (world->calls.items[i].owner == CALL_CLIENT &&
+            !world->calls.items[i].is_done) {
+            (void)snprintf(why, n, "call %zu, %s, is not answered", i,
+                           world->calls.items[i].method);
+            return false;
+        }
+    }
+    for (size_t i = 0; i < coord->jobs.n; i++) {
+        const struct coord_job *job = coord->jobs.items[i];
+        const Retile__V1__Job *rec = job->rec->job;
+        bool has_room =
+            job->host == NULL || rec->n_ranks <= job->host->rec->n_devices;
+
+        if (rec->state == JOB_DONE || rec->state == JOB_FAILED ||
+            rec->state == JOB_LOST ||
+            (rec->state == JOB_WAITING && !has_room) ||
+            (rec->state == JOB_WAITING && job->host == NULL &&
+             rec->n_ranks > MAX_SLOTS)) {
+            continue;
+        }
+        (void)snprintf(why, n, "%s is %s: %s", rec->name,
+                       coord_state_name("job", (int)rec->state), rec->reason);
+        return false;
+    }
+    return true;
+}
