@@ -39,7 +39,7 @@
     X(RPC_UNAUTHENTICATED, 16, "UNAUTHENTICATED")
 
 enum rpc_code {
-#define X(code, number, name) code = number,
+#define X(code, number, name) code = (number),
     RPC_CODES(X)
 #undef X
 };

@@ -62,6 +62,7 @@ static bool drop_one(int fd)
     return accepted >= 0;
 }
 
+/* NOLINTNEXTLINE(readability-inconsistent-declaration-parameter-name): glibc's */
 int accept4(int fd,
             __SOCKADDR_ARG address,
             socklen_t *restrict n_address,
@@ -92,9 +93,7 @@ int accept4(int fd,
         case ENOTSOCK:
         case EOPNOTSUPP:
             return -1; /* the caller's mistakes */
-        case EAGAIN:
-            return -1;
-        default: /* one connection's failure, or short memory */
+        default:       /* none, one connection's failure, or short memory */
             errno = EAGAIN;
             return -1;
         }

@@ -32,7 +32,8 @@ static void core_log(gpr_log_func_args *args)
 
 static void init_once(void)
 {
-    /* c-ares 1.18 leaks with every lookup of localhost. */
+    /* c-ares 1.18 leaks with every lookup of localhost.  Core has no other way
+     * to be told. NOLINTNEXTLINE(concurrency-mt-unsafe) */
     (void)setenv("GRPC_DNS_RESOLVER", "native", /* overwrite */ 0);
     gpr_set_log_function(core_log);
 }

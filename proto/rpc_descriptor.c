@@ -12,8 +12,12 @@ struct file {
     struct base_str bytes; /* of its set */
 };
 
+struct set {
+    Rpc__FileSet *view; /* holds the bytes of its files */
+};
+
 struct rpc_descriptors {
-    BASE_VEC(Rpc__FileSet *) sets;
+    BASE_VEC(struct set) sets;
     BASE_VEC(struct file) files;
 };
 
@@ -26,7 +30,7 @@ void rpc_descriptors_free(struct rpc_descriptors *descriptors)
         rpc__file__free_unpacked(descriptors->files.items[i].view, NULL);
     }
     for (size_t i = 0; i < descriptors->sets.n; i++) {
-        rpc__file_set__free_unpacked(descriptors->sets.items[i], NULL);
+        rpc__file_set__free_unpacked(descriptors->sets.items[i].view, NULL);
     }
     base_vec_done(&descriptors->files);
     base_vec_done(&descriptors->sets);
@@ -66,19 +70,19 @@ enum base_code rpc_descriptors_create(const struct base_str *sets,
     BASE_AUTO(rpc_descriptors) made = calloc(1, sizeof(*made));
 
     for (size_t i = 0; made != NULL && i < n_sets; i++) {
-        Rpc__FileSet *set = rpc__file_set__unpack(NULL, sets[i].len,
-                                                  (const uint8_t *)sets[i].ptr);
+        struct set set = {rpc__file_set__unpack(NULL, sets[i].len,
+                                                (const uint8_t *)sets[i].ptr)};
 
-        if (set == NULL) {
+        if (set.view == NULL) {
             return base_fail(err, BASE_BAD_ARG,
                              "a malformed FileDescriptorSet");
         }
         if (!base_vec_push(&made->sets, set)) {
-            rpc__file_set__free_unpacked(set, NULL);
+            rpc__file_set__free_unpacked(set.view, NULL);
             return base_fail(err, BASE_NO_MEM, "cannot hold descriptors");
         }
-        for (size_t k = 0; k < set->n_file; k++) {
-            BASE_TRY(add_file(made, set->file[k], err));
+        for (size_t k = 0; k < set.view->n_file; k++) {
+            BASE_TRY(add_file(made, set.view->file[k], err));
         }
     }
     if (made == NULL) {

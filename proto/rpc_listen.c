@@ -1,7 +1,6 @@
 /* Where a server listens. */
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,12 +15,16 @@
 /* Who may enter the directory may connect. */
 static enum base_code check_directory(const char *path, struct base_err *err)
 {
-    char copy[RPC_HOST_BYTES];
-    const char *directory;
+    const char *slash = strrchr(path, '/');
+    BASE_AUTO_MEM char *directory =
+        slash == NULL
+            ? strdup(".")
+            : strndup(path, slash == path ? 1 : (size_t)(slash - path));
     struct stat st;
 
-    (void)snprintf(copy, sizeof(copy), "%s", path);
-    directory = dirname(copy);
+    if (directory == NULL) {
+        return base_fail(err, BASE_NO_MEM, "socket %s", path);
+    }
     if (stat(directory, &st) != 0) {
         return base_fail_errno(err, errno, "socket's directory %s", directory);
     }
@@ -106,60 +109,45 @@ static enum base_code tell_why(const struct rpc_address *address,
                            "cannot listen on %s", text);
 }
 
-static enum base_code make_credentials(struct rpc_server *server,
-                                       const struct rpc_tls *tls,
-                                       grpc_server_credentials **ret,
-                                       struct base_err *err)
-{
-    BASE_AUTO(rpc_reloader) reloader = NULL;
-
-    if (tls == NULL) {
-        *ret = grpc_insecure_server_credentials_create();
-        return BASE_OK;
-    }
-    if (!base_vec_reserve(&server->reloaders, server->reloaders.n + 1)) {
-        return base_fail(err, BASE_NO_MEM, "cannot hold certificates");
-    }
-    BASE_TRY(rpc_tls_server(tls, &reloader, ret, err));
-    (void)base_vec_push(&server->reloaders, base_steal(&reloader));
-    return BASE_OK;
-}
-
 enum base_code rpc_server_listen(struct rpc_server *server,
-                                 const char *text,
+                                 const char *address,
                                  const struct rpc_tls *tls,
                                  int *ret_port,
                                  struct base_err *err)
 {
-    struct rpc_address address;
+    struct rpc_address parsed;
     grpc_server_credentials *credentials = NULL;
     int port;
 
-    BASE_TRY(rpc_address_parse(text, &address, err));
-    if (address.family == RPC_FAMILY_UNIX) {
+    BASE_TRY(rpc_address_parse(address, &parsed, err));
+    if (parsed.family == RPC_FAMILY_UNIX) {
         if (tls != NULL) {
             return base_fail(
                 err, BASE_BAD_ARG,
                 "%s: a socket's clients are known by its directory, "
                 "not by certificates",
-                text);
+                address);
         }
-        BASE_TRY(check_directory(address.host, err));
-        BASE_TRY(check_socket(address.host, err));
-    } else if (!address.is_loopback && tls == NULL) {
+        BASE_TRY(check_directory(parsed.host, err));
+        BASE_TRY(check_socket(parsed.host, err));
+    } else if (!parsed.is_loopback && tls == NULL) {
         return base_fail(err, BASE_DENIED,
                          "will not listen on %s without certificates: others "
                          "can reach it",
-                         text);
+                         address);
     }
-    BASE_TRY(make_credentials(server, tls, &credentials, err));
-    port = grpc_server_add_http2_port(server->core, text, credentials);
+    if (tls != NULL) {
+        BASE_TRY(rpc_tls_server(tls, &server->reloaders, &credentials, err));
+    } else {
+        credentials = grpc_insecure_server_credentials_create();
+    }
+    port = grpc_server_add_http2_port(server->core, address, credentials);
     grpc_server_credentials_release(credentials);
     if (port == 0) {
-        return tell_why(&address, text, err);
+        return tell_why(&parsed, address, err);
     }
     if (ret_port != NULL) {
-        *ret_port = address.family == RPC_FAMILY_UNIX ? 0 : port;
+        *ret_port = parsed.family == RPC_FAMILY_UNIX ? 0 : port;
     }
     return BASE_OK;
 }

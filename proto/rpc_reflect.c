@@ -22,6 +22,16 @@ static char *field_text(const char *text)
     return field.out;
 }
 
+/* What it refers to is its caller's, so it refers to nothing afterwards. */
+static enum rpc_sent send_answer(struct rpc_call *call,
+                                 reflect_response *answer)
+{
+    enum rpc_sent sent = rpc_call_send(call, &answer->base);
+
+    answer->error_response = NULL; /* a union */
+    return sent;
+}
+
 static enum rpc_sent send_error(struct rpc_call *call,
                                 reflect_response *answer,
                                 enum rpc_code code,
@@ -35,7 +45,7 @@ static enum rpc_sent send_error(struct rpc_call *call,
     answer->message_response_case =
         GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_ERROR_RESPONSE;
     answer->error_response = &error;
-    return rpc_call_send(call, &answer->base);
+    return send_answer(call, answer);
 }
 
 static enum rpc_sent
@@ -59,7 +69,7 @@ send_file(struct rpc_call *call, reflect_response *answer, ssize_t at)
     answer->message_response_case =
         GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_FILE_DESCRIPTOR_RESPONSE;
     answer->file_descriptor_response = &files;
-    return rpc_call_send(call, &answer->base);
+    return send_answer(call, answer);
 }
 
 static enum rpc_sent send_services(struct rpc_call *call,
@@ -68,7 +78,7 @@ static enum rpc_sent send_services(struct rpc_call *call,
     const struct rpc_server *server = rpc_call_ctx(call);
     const size_t n = server->services.n;
     BASE_AUTO_MEM reflect_service *services = calloc(n, sizeof(services[0]));
-    BASE_AUTO_MEM reflect_service **list = calloc(n, sizeof(list[0]));
+    BASE_AUTO_MEM reflect_service **list = calloc(n, sizeof(void *));
     Grpc__Reflection__V1__ListServiceResponse names =
         GRPC__REFLECTION__V1__LIST_SERVICE_RESPONSE__INIT;
 
@@ -77,7 +87,8 @@ static enum rpc_sent send_services(struct rpc_call *call,
     }
     for (size_t i = 0; i < n; i++) {
         grpc__reflection__v1__service_response__init(&services[i]);
-        services[i].name = field_text(server->services.items[i]->name);
+        services[i].name =
+            field_text(server->services.items[i].descriptor->name);
         list[i] = &services[i];
     }
     names.n_service = n;
@@ -85,7 +96,7 @@ static enum rpc_sent send_services(struct rpc_call *call,
     answer->message_response_case =
         GRPC__REFLECTION__V1__SERVER_REFLECTION_RESPONSE__MESSAGE_RESPONSE_LIST_SERVICES_RESPONSE;
     answer->list_services_response = &names;
-    return rpc_call_send(call, &answer->base);
+    return send_answer(call, answer);
 }
 
 static void on_message(struct rpc_call *call, const ProtobufCMessage *message)

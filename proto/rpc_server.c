@@ -409,10 +409,7 @@ void rpc_server_free(struct rpc_server *server)
     rpc_pool_free(server->pool);
     rpc_health_free(server->health);
     rpc_descriptors_free(server->descriptors);
-    for (size_t i = 0; i < server->reloaders.n; i++) {
-        rpc_reloader_free(server->reloaders.items[i]);
-    }
-    base_vec_done(&server->reloaders);
+    rpc_reloaders_free(server->reloaders);
     for (size_t i = 0; i < server->rows.n; i++) {
         free(server->rows.items[i].path);
     }

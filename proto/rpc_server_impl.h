@@ -28,6 +28,10 @@ unsigned rpc_pool_queued(struct rpc_pool *pool);
 struct rpc_descriptors;
 struct rpc_health;
 
+struct rpc_known {
+    const ProtobufCServiceDescriptor *descriptor;
+};
+
 struct rpc_server {
     struct rpc_server_options options; /* immutable, with defaults filled in */
     grpc_server *core;
@@ -41,8 +45,8 @@ struct rpc_server {
     pthread_t *pollers;
     unsigned n_pollers;
     BASE_VEC(struct rpc_row) rows; /* sorted by path at start; then immutable */
-    BASE_VEC(const ProtobufCServiceDescriptor *) services; /* likewise */
-    BASE_VEC(struct rpc_reloader *) reloaders;
+    BASE_VEC(struct rpc_known) services; /* likewise */
+    struct rpc_reloader *reloaders;
     bool has_started;
     bool has_stopped;
     struct rpc_tag shut_tag;
@@ -180,13 +184,12 @@ ssize_t rpc_descriptors_symbol(const struct rpc_descriptors *descriptors,
 struct base_str rpc_descriptors_bytes(const struct rpc_descriptors *descriptors,
                                       size_t file);
 
-/* Certificates of a server, which looks at their files at each handshake; the
- * reloader, given, must outlive core's server. */
+/* Certificates of a server, which looks at their files at each handshake.  What
+ * it needs for that is put before *list, and must outlive core's server. */
 struct rpc_reloader;
-void rpc_reloader_free(struct rpc_reloader *reloader); /* NULL is fine */
-BASE_AUTO_DEFINE(rpc_reloader);
+void rpc_reloaders_free(struct rpc_reloader *list); /* NULL is fine */
 enum base_code rpc_tls_server(const struct rpc_tls *tls,
-                              struct rpc_reloader **ret_reloader,
+                              struct rpc_reloader **list,
                               grpc_server_credentials **ret,
                               struct base_err *err) BASE_MUST_CHECK;
 

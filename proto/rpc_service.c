@@ -54,8 +54,10 @@ enum base_code rpc_server_add_service(struct rpc_server *server,
                                       const struct rpc_service *service,
                                       struct base_err *err)
 {
+    const struct rpc_known known = {service->descriptor};
+
     for (size_t i = 0; i < server->services.n; i++) {
-        if (server->services.items[i] == service->descriptor) {
+        if (server->services.items[i].descriptor == service->descriptor) {
             return base_fail(err, BASE_EXISTS, "service %s was added already",
                              service->descriptor->name);
         }
@@ -63,7 +65,7 @@ enum base_code rpc_server_add_service(struct rpc_server *server,
     for (size_t i = 0; i < service->n_methods; i++) {
         BASE_TRY(add_method(server, service, &service->methods[i], err));
     }
-    if (!base_vec_push(&server->services, service->descriptor)) {
+    if (!base_vec_push(&server->services, known)) {
         return base_fail(err, BASE_NO_MEM, "cannot hold service %s",
                          service->descriptor->name);
     }

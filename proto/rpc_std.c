@@ -44,7 +44,7 @@ void rpc_health_free(struct rpc_health *health)
 static bool is_known(const struct rpc_server *server, const char *service)
 {
     for (size_t i = 0; i < server->services.n; i++) {
-        if (strcmp(server->services.items[i]->name, service) == 0) {
+        if (strcmp(server->services.items[i].descriptor->name, service) == 0) {
             return true;
         }
     }

@@ -21,6 +21,7 @@ struct stamp {
 };
 
 struct rpc_reloader {
+    struct rpc_reloader *next;
     char *paths[N_FILES];         /* immutable: CA, certificate, key */
     pthread_mutex_t lock;         /* handshakes come on several threads */
     struct stamp stamps[N_FILES]; /* guarded by lock: of what was read last */
@@ -150,53 +151,59 @@ reload(void *ctx, grpc_ssl_server_certificate_config **ret)
     return status;
 }
 
-void rpc_reloader_free(struct rpc_reloader *reloader)
+void rpc_reloaders_free(struct rpc_reloader *list)
 {
-    if (reloader == NULL) {
-        return;
+    while (list != NULL) {
+        struct rpc_reloader *reloader = list;
+
+        list = reloader->next;
+        for (size_t i = 0; i < N_FILES; i++) {
+            free(reloader->paths[i]);
+        }
+        (void)pthread_mutex_destroy(&reloader->lock);
+        free(reloader);
     }
-    for (size_t i = 0; i < N_FILES; i++) {
-        free(reloader->paths[i]);
-    }
-    (void)pthread_mutex_destroy(&reloader->lock);
-    free(reloader);
 }
 
-static enum base_code reloader_create(const struct rpc_tls *tls,
-                                      struct rpc_reloader **ret,
-                                      struct base_err *err)
+/* The paths were read from a moment ago, so all of them are there. */
+static struct rpc_reloader *reloader_create(const struct rpc_tls *tls)
 {
-    const char *const paths[N_FILES] = {tls->ca_path, tls->cert_path,
-                                        tls->key_path};
-    BASE_AUTO(rpc_reloader) reloader = calloc(1, sizeof(*reloader));
+    struct rpc_reloader *reloader = calloc(1, sizeof(*reloader));
 
     if (reloader == NULL) {
-        return base_fail(err, BASE_NO_MEM, "cannot hold certificates");
+        return NULL;
     }
     (void)pthread_mutex_init(&reloader->lock, NULL);
-    for (size_t i = 0; i < N_FILES; i++) {
-        reloader->paths[i] = strdup(paths[i]);
-        if (reloader->paths[i] == NULL) {
-            return base_fail(err, BASE_NO_MEM, "cannot hold certificates");
-        }
+    reloader->paths[0] = base_path("%s", tls->ca_path);
+    reloader->paths[1] = base_path("%s", tls->cert_path);
+    reloader->paths[2] = base_path("%s", tls->key_path);
+    if (reloader->paths[0] == NULL || reloader->paths[1] == NULL ||
+        reloader->paths[2] == NULL) {
+        rpc_reloaders_free(reloader);
+        return NULL;
     }
-    *ret = base_steal(&reloader);
-    return BASE_OK;
+    return reloader;
 }
 
 enum base_code rpc_tls_server(const struct rpc_tls *tls,
-                              struct rpc_reloader **ret_reloader,
+                              struct rpc_reloader **list,
                               grpc_server_credentials **ret,
                               struct base_err *err)
 {
     __attribute__((cleanup(pems_done))) struct pems pems;
     grpc_ssl_server_credentials_options *options;
+    struct rpc_reloader *reloader;
 
     BASE_TRY(read_pems(tls, &pems, err)); /* told now rather than in a log */
-    BASE_TRY(reloader_create(tls, ret_reloader, err));
+    reloader = reloader_create(tls);
+    if (reloader == NULL) {
+        return base_fail(err, BASE_NO_MEM, "cannot hold certificates");
+    }
+    reloader->next = *list;
+    *list = reloader;
     options = grpc_ssl_server_credentials_create_options_using_config_fetcher(
         GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY, reload,
-        *ret_reloader);
+        reloader);
     *ret = grpc_ssl_server_credentials_create_with_options(options);
     return BASE_OK;
 }

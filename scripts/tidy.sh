@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 build=build/clang
 [[ -e $build/compile_commands.json ]] || cmake --preset clang >/dev/null
 if (($# == 0)); then
-    mapfile -t files < <(git ls-files -- base/*.c ptc/*.c store/*.c cli/*.c \
+    mapfile -t files < <(git ls-files -- base/*.c ptc/*.c store/*.c proto/*.c cli/*.c \
         fuse/*.c)
     set -- "${files[@]}"
 fi

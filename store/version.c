@@ -255,6 +255,7 @@ static enum base_code open_file(const struct store_root *root,
     BASE_AUTO_MEM char *own_folder = folder;
     uint64_t said;
 
+    (void)own_folder; /* freed on every return */
     if (v != NULL) {
         v->lock_fd = -1;
         v->manifest_fd = -1;
