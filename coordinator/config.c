@@ -481,7 +481,7 @@ static enum base_code set_value(struct coord_config *config,
 {
     void *at = (char *)config + keys[i].at;
     uint64_t number;
-    unsigned choice;
+    unsigned choice = 0;
     char says[64];
 
     switch (keys[i].type) {
