@@ -3,12 +3,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -16,6 +14,7 @@
 #include "base/fault.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/notify.h"
 #include "proto/check.h"
 #include "worker/agent.h"
 
@@ -225,37 +224,13 @@ static enum base_code open_channel(struct worker_agent *agent,
                             err);
 }
 
-/* systemd's protocol: a datagram to the socket in the environment. */
-static void notify(const char *text)
-{
-    const char *path = getenv("NOTIFY_SOCKET");
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    BASE_AUTO_FD fd = -1;
-    size_t n = path != NULL ? strlen(path) : 0;
-
-    if (n == 0 || n >= sizeof(address.sun_path)) {
-        return;
-    }
-    memcpy(address.sun_path, path, n);
-    if (address.sun_path[0] == '@') { /* an abstract name */
-        address.sun_path[0] = '\0';
-    }
-    fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 ||
-        sendto(fd, text, strlen(text), MSG_NOSIGNAL,
-               (struct sockaddr *)&address,
-               (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n)) < 0) {
-        base_log(BASE_WARNING, "cannot tell systemd, going on", "why",
-                 strerror(errno));
-    }
-}
-
 static enum base_code start(struct program *program, struct base_err *err)
 {
     struct worker_agent *agent = &program->agent;
     const struct worker_options *options = &program->options;
     BASE_AUTO(store_root) root = NULL;
 
+    base_log_set_format(options->is_json ? BASE_LOG_JSON : BASE_LOG_TEXT);
     agent->options = options;
     BASE_TRY(
         worker_host_read(options->host, options->address, &agent->host, err));
@@ -328,9 +303,9 @@ static enum base_code run(struct program *program, struct base_err *err)
     if (code == BASE_OK) {
         base_log(BASE_NOTICE, "ready", "host", agent->host.name, "store",
                  program->options.store, "socket", agent->socket);
-        notify("READY=1");
+        base_notify("READY=1");
         worker_loop_run(agent->loop, worker_agent_turn, agent);
-        notify("STOPPING=1");
+        base_notify("STOPPING=1");
         rpc_server_stop(agent->server, STOP_GRACE_MS);
     }
     finish(program);

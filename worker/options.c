@@ -215,6 +215,11 @@ static enum base_code take_numbers(struct worker_options *ret,
         !base_parse_size(base_str_of(values[KEY_budget]), &ret->budget_bytes)) {
         return bad(KEY_budget, "a size, like 64G, is needed", err);
     }
+    if (getenv("RETILE_LOG_FORMAT") != NULL && /* as every program's */
+        values[KEY_log_format] == defaults[KEY_log_format]) {
+        values[KEY_log_format] = getenv("RETILE_LOG_FORMAT");
+        origins[KEY_log_format] = "RETILE_LOG_FORMAT";
+    }
     ret->is_json = strcmp(values[KEY_log_format], "json") == 0;
     if (!ret->is_json && strcmp(values[KEY_log_format], "text") != 0) {
         return bad(KEY_log_format, "text or json is needed", err);

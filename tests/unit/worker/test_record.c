@@ -39,7 +39,13 @@ static void test_a_record_survives(void **state)
     assert_int_equal(again.launcher.pid, 4711);
     assert_int_equal(again.launcher.start, 99);
     assert_int_equal(again.ranks.n, 1);
-    assert_memory_equal(worker_record_rank(&again, 1), &rank, sizeof(rank));
+    assert_int_equal(again.ranks.items[0].rank, 1);
+    assert_int_equal(again.ranks.items[0].state, WORKER_RANK_EXITED);
+    assert_int_equal(again.ranks.items[0].exit_code, 3);
+    assert_int_equal(again.ranks.items[0].signal, 9);
+    assert_int_equal(again.ranks.items[0].proc.pid, 4712);
+    assert_int_equal(again.ranks.items[0].proc.start, 123);
+    assert_ptr_equal(worker_record_rank(&again, 1), again.ranks.items);
     assert_null(worker_record_rank(&again, 0));
     worker_record_done(&record);
     worker_record_done(&again);
