@@ -242,9 +242,9 @@ static enum base_code version_map(const struct store_root *root,
     return BASE_OK;
 }
 
-/* Version @number in @folder, by one of its manifests; both texts are taken. */
+/* Version @number in folder @in, by one of its manifests; both texts are taken. */
 static enum base_code open_file(const struct store_root *root,
-                                char *folder,
+                                char *in,
                                 const char *file,
                                 char *label,
                                 uint64_t number,
@@ -252,10 +252,9 @@ static enum base_code open_file(const struct store_root *root,
                                 struct base_err *err)
 {
     BASE_AUTO(store_version) v = calloc(1, sizeof(*v));
-    BASE_AUTO_MEM char *own_folder = folder;
+    BASE_AUTO_MEM char *folder = in;
     uint64_t said;
 
-    (void)own_folder; /* freed on every return */
     if (v != NULL) {
         v->lock_fd = -1;
         v->manifest_fd = -1;
