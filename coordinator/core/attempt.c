@@ -300,6 +300,10 @@ static bool make_change(struct coord *coord, struct coord_job *job, char *why)
     bool is_rollback = change->rollback != 0;
     Retile__V1__TargetAttempt *making;
 
+    if (is_rollback && version_find(job, change->rollback) == NULL) {
+        change_drop(coord, job); /* it was lost meanwhile */
+        return true;
+    }
     if (!is_rollback &&
         (newest == NULL || strcmp(change->layout, rec->job->layout) == 0)) {
         coord_text(coord, &rec->job->layout, "%s", change->layout);

@@ -145,7 +145,8 @@ static uint32_t *choose(struct coord *coord,
                         const struct coord_call *call,
                         const struct coord_job *job,
                         const Retile__V1__RescaleRequest *request,
-                        uint32_t n_ranks)
+                        uint32_t n_ranks,
+                        const struct coord_host **ret_host)
 {
     uint32_t *devices =
         base_arena_alloc(coord->actions->arena, n_ranks, sizeof(*devices));
@@ -163,11 +164,13 @@ static uint32_t *choose(struct coord *coord,
         devices[i] = request->devices[i]->index;
     }
     if (request->n_devices > 0) {
+        *ret_host = host; /* as they were checked */
         return devices;
     }
     if (host == NULL) {
         host = place_choose(coord, n_ranks);
     }
+    *ret_host = host;
     if (host == NULL || !place_on(host, job, n_ranks, devices, &n_ready)) {
         call_refuse(
             coord, call, RPC_FAILED_PRECONDITION,
@@ -179,7 +182,7 @@ static uint32_t *choose(struct coord *coord,
 }
 
 static void show_placements(struct coord *coord,
-                            const struct coord_job *job,
+                            const struct coord_host *host,
                             Retile__V1__RescaleResponse *response,
                             const uint32_t *devices,
                             uint32_t n)
@@ -197,7 +200,7 @@ static void show_placements(struct coord *coord,
         retile__v1__placement__init(&all[i]);
         all[i].rank = i;
         all[i].device = devices[i];
-        all[i].host = job->rec->job->host;
+        all[i].host = host->rec->name;
         response->placements[i] = &all[i];
     }
     response->n_placements = n;
@@ -217,6 +220,7 @@ static void begin(struct coord *coord,
     Retile__V1__RescaleResponse response;
     uint32_t n_ranks = layout_mesh_ranks(mesh);
     const uint32_t *devices = NULL;
+    const struct coord_host *host = NULL;
     char what[WHY_BYTES];
 
     if (n_ranks == 0) {
@@ -224,7 +228,7 @@ static void begin(struct coord *coord,
                     mesh);
         return;
     }
-    devices = choose(coord, call, job, request, n_ranks);
+    devices = choose(coord, call, job, request, n_ranks, &host);
     if (devices == NULL) {
         return;
     }
@@ -233,7 +237,7 @@ static void begin(struct coord *coord,
     response.plan = summary;
     response.layout = coord_textf_out(coord, "%s", layout);
     response.mesh = coord_textf_out(coord, "%s", mesh);
-    show_placements(coord, job, &response, devices, n_ranks);
+    show_placements(coord, host, &response, devices, n_ranks);
     if (!request->dry_run) {
         (void)snprintf(what, sizeof(what), "%s%s",
                        strcmp(layout, rec->job->layout) == 0 ? "restart with "

@@ -252,6 +252,22 @@ bool generation_start(struct coord *coord, struct coord_job *job, char *why)
     return true;
 }
 
+/* Its host has prepared it, and knows of no other processes. */
+static void see_prepared(struct coord *coord, struct coord_job *job)
+{
+    const Retile__V1__Generation *generation = generation_current(job);
+
+    if (generation->state != GENERATION_PREPARING || !job->is_heard ||
+        job->shown_generation != generation->number || !job->is_prepared ||
+        job->shown_port == 0 || !host_is_clear(job->host, job)) {
+        return;
+    }
+    job->start_ns = NO_NS;
+    job->rec->master_port = job->shown_port;
+    coord_text(coord, &job->rec->master_addr, "%s", job->host->rec->address);
+    generation_move(coord, job, GENERATION_READY, "");
+}
+
 static void ask_to_stop(struct coord *coord, struct coord_job *job)
 {
     const Retile__V1__Change *change = job->rec->job->change;
@@ -327,6 +343,8 @@ void generation_check(struct coord *coord, struct coord_job *job)
                (generation->state == GENERATION_RUNNING ||
                 (generation->state == GENERATION_READY && job->has_started))) {
         ask_to_stop(coord, job);
+    } else {
+        see_prepared(coord, job);
     }
 }
 
@@ -426,6 +444,12 @@ void generation_report(struct coord *coord,
     if (generation == NULL) {
         return;
     }
+    if (status->highest_generation > generation->number) {
+        generation_end(coord, job, GENERATION_REVOKED, false,
+                       "host %s has seen generation %" PRIu64,
+                       job->host->rec->name, status->highest_generation);
+        return;
+    }
     if (shown == NULL || shown->number != generation->number) {
         if (generation->state != GENERATION_PREPARING) {
             generation_end(coord, job, GENERATION_REVOKED, true,
@@ -434,16 +458,7 @@ void generation_report(struct coord *coord,
         }
         return;
     }
-    if (generation->state == GENERATION_PREPARING) {
-        if (!shown->is_prepared || shown->master_port == 0) {
-            return;
-        }
-        job->start_ns = NO_NS;
-        job->rec->master_port = shown->master_port;
-        coord_text(coord, &job->rec->master_addr, "%s",
-                   job->host->rec->address);
-        generation_move(coord, job, GENERATION_READY, "");
-        return;
+    if (generation->state != GENERATION_PREPARING) {
+        see_ranks(coord, job, shown);
     }
-    see_ranks(coord, job, shown);
 }

@@ -293,8 +293,13 @@ bool host_is_stranger(const struct coord_host *host, const char *job)
     return stranger_find(host, job) != NULL;
 }
 
-bool host_is_clear(const struct coord_host *host)
+bool host_is_clear(const struct coord_host *host, const struct coord_job *job)
 {
+    for (size_t i = 0; i < host->jobs.n; i++) {
+        if (host->jobs.items[i] != job && host->jobs.items[i]->is_astray) {
+            return false;
+        }
+    }
     for (size_t i = 0; i < host->strangers.n; i++) {
         if (!host->strangers.items[i].is_clear) {
             return false;

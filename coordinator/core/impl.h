@@ -145,6 +145,10 @@ struct coord_job {
     uint64_t shown_generation; /* 0: no process is left */
     bool is_prepared;
     bool is_clear;
+    uint32_t shown_port;
+    /* It shows processes of a generation that we do not know (we are an old
+     * copy), and so nobody knows on which devices. */
+    bool is_astray;
     bool has_started; /* a rank of the current generation runs or ran */
     bool has_launcher;
     char *trouble;
@@ -438,8 +442,8 @@ void host_free(struct coord_host *host);
 void host_dirty(struct coord *coord, struct coord_host *host);
 void host_forget(struct coord *coord, struct coord_host *host);
 void host_due(struct coord *coord, struct coord_host *host);
-/* Are no processes of unknown jobs left? */
-bool host_is_clear(const struct coord_host *host);
+/* Is it known on which devices there are processes, but for @job's? */
+bool host_is_clear(const struct coord_host *host, const struct coord_job *job);
 bool host_is_stranger(const struct coord_host *host, const char *job);
 void session_open(struct coord *coord,
                   uint64_t session,

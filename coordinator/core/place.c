@@ -58,7 +58,7 @@ bool place_on(const struct coord_host *host,
     uint32_t n_found = 0;
 
     *ret_n = 0;
-    if (host->session == 0 || !host_is_clear(host)) {
+    if (host->session == 0 || !host_is_clear(host, job)) {
         return false;
     }
     for (size_t i = 0; rec != NULL && i < rec->n_wanted; i++) {

@@ -36,6 +36,25 @@ static void raise_numbers(struct coord *coord,
     }
 }
 
+/* The host has gone past the attempt that we think is open: we are an old copy,
+ * and it was decided once.  What came of it is among the versions, or gone. */
+static void past_attempt(struct coord *coord,
+                         struct coord_job *job,
+                         const Retile__V1__JobStatus *status)
+{
+    const Retile__V1__Attempt *attempt = attempt_open(job);
+
+    if (attempt == NULL || status->highest <= job->rec->highest) {
+        return;
+    }
+    for (size_t i = 0; i < status->n_versions; i++) {
+        if (status->versions[i]->number == attempt->number) {
+            return;
+        }
+    }
+    attempt_abort(coord, job, "its host has gone past it");
+}
+
 static void see_launcher(struct coord *coord,
                          struct coord_job *job,
                          const Retile__V1__JobStatus *status)
@@ -56,6 +75,20 @@ static void see_launcher(struct coord *coord,
         job->trouble =
             status->trouble[0] != '\0' ? strdup(status->trouble) : NULL;
     }
+}
+
+/* Does it show processes of a generation that is neither the newest nor in the
+ * history? */
+static bool is_astray(const struct coord_job *job)
+{
+    const Retile__V1__Job *rec = job->rec->job;
+    bool is_known = rec->generation != NULL &&
+                    rec->generation->number == job->shown_generation;
+
+    for (size_t i = 0; i < rec->n_history && !is_known; i++) {
+        is_known = rec->history[i]->number == job->shown_generation;
+    }
+    return job->shown_generation != 0 && !job->is_clear && !is_known;
 }
 
 /* Nothing of it is there. */
@@ -90,6 +123,7 @@ void job_report(struct coord *coord,
             return;
         }
     }
+    past_attempt(coord, job, status);
     raise_numbers(coord, job, status);
     if (job->rec->job->state == JOB_REMOVING && status->is_gone && !is_hello &&
         status->revision >= job->rec->revision) {
@@ -103,6 +137,12 @@ void job_report(struct coord *coord,
     job->is_prepared =
         status->generation != NULL && status->generation->is_prepared;
     job->is_clear = status->generation != NULL && status->generation->is_clear;
+    if (job->is_astray != is_astray(job)) {
+        job->is_astray = !job->is_astray;
+        job_wake_host(coord, host);
+    }
+    job->shown_port =
+        status->generation != NULL ? status->generation->master_port : 0;
     see_launcher(coord, job, status);
     if (job->rec->job->state != JOB_REMOVING) {
         version_report(coord, job, status->versions, status->n_versions);
@@ -116,6 +156,5 @@ void job_report(struct coord *coord,
     }
     plan_report(coord, job, status->plan);
     place_free(coord, job, false);
-    (void)host;
     job_wake(coord, job);
 }

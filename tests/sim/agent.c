@@ -512,6 +512,9 @@ reconcile_generation(struct world *world, uint32_t host, struct sim_job *job)
         return;
     }
     raise(&job->highest_generation, number);
+    if (job->run != number && job->started_generation >= number) {
+        return; /* it was started once, and is over */
+    }
     if (job->shown != number && !job->is_preparing) {
         job->is_preparing = true;
         work(world, host, job, WORK_PREPARED, number, 50);

@@ -329,6 +329,14 @@ void chaos_task(struct world *world)
     }
     world_at(world, world_soon(world, 14000 / (int)world->n_jobs),
              (struct task){.kind = TASK_CHAOS});
+    if (world->has_snapshots && world_chance(world, 8)) {
+        if (world_chance(world, 2)) {
+            coordinator_snapshot(world);
+        } else {
+            coordinator_restore(world);
+        }
+        return;
+    }
     switch (world_random(world, 10)) {
     case 0:
     case 1:

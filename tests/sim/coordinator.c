@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "coordinator/core/impl.h"
+#include "proto/check.h"
 #include "tests/sim/world.h"
 
 #define MS INT64_C(1000000)
@@ -43,6 +44,54 @@ void coordinator_crash(struct world *world)
     world->crash_in = 0;
     world_at(world, world_soon(world, 1000),
              (struct task){.kind = TASK_COORD_START});
+}
+
+void records_done(struct sim_record *items, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        free(items[i].id);
+        free(items[i].body);
+    }
+}
+
+void coordinator_snapshot(struct world *world)
+{
+    records_done(world->snapshot.items, world->snapshot.n);
+    world->snapshot.n = 0;
+    for (size_t i = 0; i < world->records.n; i++) {
+        struct sim_record copy = world->records.items[i];
+
+        copy.id = strdup(copy.id);
+        copy.body = malloc(copy.n_bytes + 1);
+        if (copy.id == NULL || copy.body == NULL ||
+            !base_vec_push(&world->snapshot, copy)) {
+            abort();
+        }
+        memcpy(copy.body, world->records.items[i].body, copy.n_bytes);
+    }
+    world->snapshot_revision = world->revision;
+}
+
+void coordinator_restore(struct world *world)
+{
+    if (world->snapshot.n == 0 || world->coord == NULL) {
+        return;
+    }
+    coordinator_crash(world);
+    world_say(world, "its records are old ones");
+    records_done(world->records.items, world->records.n);
+    base_vec_done(&world->records);
+    world->records.items = world->snapshot.items;
+    world->records.n = world->snapshot.n;
+    world->records.cap = world->snapshot.cap;
+    world->snapshot.items = NULL;
+    world->snapshot.n = world->snapshot.cap = 0;
+    world->revision = world->snapshot_revision;
+    /* What it forgot it may decide, and answer, anew. */
+    world->decisions.n = 0;
+    for (size_t i = 0; i < world->calls.n; i++) {
+        world->calls.items[i].has_answer = false;
+    }
 }
 
 void coordinator_stop(struct world *world)
@@ -136,6 +185,16 @@ static void write_record(struct world *world, const struct coord_record *record)
     world->records.n++;
 }
 
+/* What goes out keeps to the bounds of the API. */
+static void check(struct world *world, const ProtobufCMessage *message)
+{
+    struct base_err err;
+
+    if (rpc_check(message, &err) != BASE_OK) {
+        world_fault(world, "%s", err.text);
+    }
+}
+
 static void send(struct world *world, const struct coord_send *send)
 {
     size_t at = (size_t)send->session - 1;
@@ -152,6 +211,7 @@ static void send(struct world *world, const struct coord_send *send)
                  (struct task){.kind = TASK_AGENT_CLOSED, .a = at});
         return;
     }
+    check(world, send->message);
     task_pack(&task, send->message);
     world_trace(world, task.bytes, task.n_bytes);
     session->to_agent_ns =
@@ -170,6 +230,7 @@ static void reply(struct world *world, const struct coord_reply *reply)
                         .c = ticket & 255};
 
     if (reply->message != NULL) {
+        check(world, reply->message);
         task_pack(&task, reply->message);
         world_trace(world, task.bytes, task.n_bytes);
     }
@@ -185,6 +246,7 @@ static void note_event(struct world *world, const Retile__V1__Event *event)
     if (event->revision <= world->revision) {
         world_fault(world, "an event's revision does not ascend");
     }
+    check(world, &event->base);
     world->revision = event->revision;
     world->n_events++;
     world_trace(world, event->text, strlen(event->text));

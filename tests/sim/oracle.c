@@ -50,7 +50,8 @@ void oracle_vote(struct world *world,
         if (old->number == decision.number &&
             old->born_ns == decision.born_ns &&
             strcmp(old->job, decision.job) == 0) {
-            if (old->is_commit != is_commit) {
+            /* Restored, it has forgotten what it had told. */
+            if (old->is_commit != is_commit && !world->has_snapshots) {
                 world_fault(world, "%s: attempt %" PRIu64 " was %s, now is %s",
                             job->name, call->number,
                             old->is_commit ? "committed" : "aborted",
@@ -106,7 +107,9 @@ void oracle_release(struct world *world,
     bool is_known = false;
     bool is_released = false;
 
-    if (rec == NULL || strcmp(rec->job->host, world->hosts[host].name) != 0) {
+    /* A coordinator that was restored does not know what it gave up. */
+    if (rec == NULL || world->has_snapshots ||
+        strcmp(rec->job->host, world->hosts[host].name) != 0) {
         retile__coordinator__job_record__free_unpacked(rec, NULL);
         return;
     }
@@ -155,6 +158,43 @@ void oracle_step(struct world *world)
     }
 }
 
+/* What both sides have of it. */
+static void tell_job(const struct world *world,
+                     const struct coord_job *job,
+                     char *why,
+                     size_t n)
+{
+    const Retile__V1__Job *rec = job->rec->job;
+    const Retile__V1__Generation *generation = rec->generation;
+    const struct sim_job *there = NULL;
+
+    for (uint32_t i = 0; i < world->n_hosts; i++) {
+        for (uint32_t k = 0; k < MAX_HOST_JOBS; k++) {
+            if (strcmp(world->hosts[i].name, rec->host) == 0 &&
+                world->hosts[i].jobs[k].is_used &&
+                strcmp(world->hosts[i].jobs[k].name, rec->name) == 0) {
+                there = &world->hosts[i].jobs[k];
+            }
+        }
+    }
+    (void)snprintf(why, n,
+                   "%s is %s: %s (generation %" PRIu64 " %s, attempt %" PRIu64
+                   "; there: shown %" PRIu64 ", run %" PRIu64 " of %" PRIu64
+                   ", voted %" PRIu64 ", save %d, asking %d)",
+                   rec->name, coord_state_name("job", (int)rec->state),
+                   rec->reason, generation != NULL ? generation->number : 0,
+                   generation != NULL
+                       ? coord_state_name("generation", (int)generation->state)
+                       : "",
+                   rec->attempt != NULL ? rec->attempt->number : 0,
+                   there != NULL ? there->shown : 0,
+                   there != NULL ? there->run : 0,
+                   there != NULL ? there->started_generation : 0,
+                   there != NULL ? there->voted.number : 0,
+                   there != NULL ? (int)there->save : 0,
+                   there != NULL ? (int)there->is_asking : 0);
+}
+
 bool oracle_is_settled(const struct world *world, char *why, size_t n)
 {
     const struct coord *coord = world->coord;
@@ -184,8 +224,7 @@ bool oracle_is_settled(const struct world *world, char *why, size_t n)
              rec->n_ranks > MAX_SLOTS)) {
             continue;
         }
-        (void)snprintf(why, n, "%s is %s: %s", rec->name,
-                       coord_state_name("job", (int)rec->state), rec->reason);
+        tell_job(world, job, why, n);
         return false;
     }
     return true;

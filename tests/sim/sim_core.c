@@ -3,6 +3,7 @@
  *   sim_core            RETILE_CASES seeds (-c, 1000), RETILE_SEED the first of them
  *   sim_core -v         one seed, told as it goes
  *   sim_core -c CASES
+ *   sim_core -s         the coordinator may be restored from an old copy
  *   sim_core -n HOSTS   with so many hosts */
 #include <inttypes.h>
 #include <stdio.h>
@@ -18,17 +19,22 @@ static uint64_t env(const char *name, uint64_t otherwise)
     return text != NULL ? strtoull(text, NULL, 0) : otherwise;
 }
 
+struct options {
+    uint32_t n_hosts;
+    bool is_verbose, has_snapshots;
+};
+
 static bool run(uint64_t seed,
-                uint32_t n_hosts,
-                bool is_verbose,
+                const struct options *options,
                 uint64_t *ret_trace,
                 uint64_t *n_steps)
 {
     static struct world world; /* large */
     bool is_good;
 
-    world_init(&world, seed, n_hosts, 14);
-    world.is_verbose = is_verbose;
+    world_init(&world, seed, options->n_hosts, 14);
+    world.is_verbose = options->is_verbose;
+    world.has_snapshots = options->has_snapshots;
     is_good = world_run(&world);
     if (!is_good) {
         printf("RETILE_SEED=%" PRIu64 ": %s (at %.3f s)\n", seed, world.fault,
@@ -44,8 +50,7 @@ int main(int argc, char **argv)
 {
     uint64_t seed = env("RETILE_SEED", 1);
     uint64_t n_cases = 1000;
-    uint32_t n_hosts = 50;
-    bool is_verbose = false;
+    struct options options = {.n_hosts = 50};
     uint64_t n_bad = 0;
     uint64_t n_steps = 0;
     uint64_t trace;
@@ -53,22 +58,24 @@ int main(int argc, char **argv)
 
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "-v") == 0) {
-            is_verbose = true;
+            options.is_verbose = true;
+        } else if (strcmp(argv[i], "-s") == 0) {
+            options.has_snapshots = true;
         } else if (strcmp(argv[i], "-c") == 0 && i + 1 < argc) {
             n_cases = strtoull(argv[++i], NULL, 10);
         } else if (strcmp(argv[i], "-n") == 0 && i + 1 < argc) {
-            n_hosts = (uint32_t)strtoul(argv[++i], NULL, 10);
+            options.n_hosts = (uint32_t)strtoul(argv[++i], NULL, 10);
         }
     }
-    if (n_hosts == 0) {
+    if (options.n_hosts == 0) {
         return 2;
     }
-    n_cases = is_verbose ? 1 : env("RETILE_CASES", n_cases);
+    n_cases = options.is_verbose ? 1 : env("RETILE_CASES", n_cases);
     for (uint64_t i = 0; i < n_cases && n_bad < 5; i++) {
-        if (!run(seed + i, n_hosts, is_verbose, &trace, &n_steps)) {
+        if (!run(seed + i, &options, &trace, &n_steps)) {
             n_bad++;
-        } else if (i == 0 && !is_verbose) {
-            (void)run(seed, n_hosts, false, &again, &n_steps);
+        } else if (i == 0 && !options.is_verbose) {
+            (void)run(seed, &options, &again, &n_steps);
             if (trace != again) {
                 printf("RETILE_SEED=%" PRIu64 ": another trace\n", seed);
                 n_bad++;
@@ -77,6 +84,6 @@ int main(int argc, char **argv)
     }
     printf("%" PRIu64 " seeds from %" PRIu64 ", %" PRIu32 " hosts, %" PRIu64
            " steps, %" PRIu64 " bad\n",
-           n_cases, seed, n_hosts, n_steps, n_bad);
+           n_cases, seed, options.n_hosts, n_steps, n_bad);
     return n_bad > 0;
 }

@@ -173,15 +173,14 @@ void world_done(struct world *world)
     for (size_t i = 0; i < world->tasks.n; i++) {
         free(world->tasks.items[i].bytes);
     }
-    for (size_t i = 0; i < world->records.n; i++) {
-        free(world->records.items[i].id);
-        free(world->records.items[i].body);
-    }
+    records_done(world->records.items, world->records.n);
+    records_done(world->snapshot.items, world->snapshot.n);
     for (size_t i = 0; i < world->calls.n; i++) {
         free(world->calls.items[i].bytes);
     }
     base_vec_done(&world->tasks);
     base_vec_done(&world->records);
+    base_vec_done(&world->snapshot);
     base_vec_done(&world->sessions);
     base_vec_done(&world->tickets);
     base_vec_done(&world->calls);

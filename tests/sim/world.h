@@ -163,6 +163,9 @@ struct world {
     struct coord_actions actions;
     BASE_VEC(struct sim_record) records;
     uint64_t revision;
+    BASE_VEC(struct sim_record) snapshot; /* records as they were once */
+    uint64_t snapshot_revision;
+    bool has_snapshots; /* a seed may bring an old one back */
     bool is_committing; /* a commit is due */
     uint64_t crash_in;  /* points until it dies; 0: it does not */
     int64_t tick_ns;
@@ -206,6 +209,10 @@ void task_pack(struct task *task, const void *message);
 void coordinator_start(struct world *world);
 void coordinator_stop(struct world *world);
 void coordinator_crash(struct world *world);
+/* Its records are kept aside; it dies and finds those that were. */
+void coordinator_snapshot(struct world *world);
+void coordinator_restore(struct world *world);
+void records_done(struct sim_record *items, size_t n);
 void coordinator_task(struct world *world, struct task *task);
 
 /* agent.c */
