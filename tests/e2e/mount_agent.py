@@ -126,7 +126,240 @@ def part_refusals(lab, agent):
     eventually("the end of an open step is told", lambda: len(agent.closed) == 2)
 
 
-PARTS = [part_orders, part_refusals]
+def part_revoked(lab, agent):
+    """Leftovers of an old generation write nothing and complete nothing."""
+    mount = AgentMount(lab, agent)
+    agent.order(generation=1, layout=LAYOUT)
+    old = mount.tmp(5, 1)
+    (old / "ranks/000").mkdir(parents=True)
+    attempt = agent.attempts[(1, 5)]
+    with open(old / "ranks/000/a", "wb", buffering=0) as left:
+        left.write(b"x" * 5000)
+        agent.order(generation=2, layout=LAYOUT)
+        for what, do in (
+                ("mkdir of a step", lambda: mount.tmp(9, 1).mkdir()),
+                ("a new file", lambda: (old / "ranks/000/b").write_bytes(b"")),
+                ("the rename", lambda: os.rename(old, old.with_suffix("")))):
+            fails(what, (errno.EROFS, errno.ENOENT), do)
+        with_errno(left)
+    check(os.listdir(mount.path / "gen/1/save") == [], "the step is there")
+    eventually("its attempt is closed", lambda: attempt in [
+        c.attempt for c in agent.closed])
+    check(commit(mount.begin(6)) > 0, "the next generation cannot save")
+    check(lab.versions() == [agent.attempts[(2, 6)]], lab.versions())
+    # The current one, too.
+    old = mount.begin(7)
+    agent.order(generation=2, is_revoked=True)
+    fails("mkdir in a revoked one", errno.EROFS, mount.tmp(8).mkdir)
+    fails("its rename", (errno.EROFS, errno.ENOENT), os.rename, old,
+          old.with_suffix(""))
+    agent.order(generation=2, is_revoked=False)
+    fails("what is revoked stays so", errno.EROFS, mount.tmp(8).mkdir)
+    os.kill(mount.pid, signal.SIGKILL)  # and for the next server
+    fails("after the server", errno.EROFS, mount.tmp(8).mkdir)
+    check(len(lab.versions()) == 1, lab.versions())
+    mount.unmount()
+
+
+def with_errno(left):
+    """A handle that was open may take bytes, but into nothing that counts."""
+    try:
+        left.write(b"y" * 5000)
+    except OSError as e:
+        check(e.errno in (errno.EROFS, errno.ENOENT, errno.EIO), e)
+
+
+def part_decisions(lab, agent):
+    """COMMIT, ABORT, and no decision for a while."""
+    import fake_agent
+    mount = AgentMount(lab, agent, "decide_wait=1")
+    agent.order(generation=1, layout=LAYOUT)
+    agent.on_vote = lambda _: fake_agent.ABORT
+    tmp = mount.begin(5)
+    fails("an abort", errno.EIO, commit, tmp)
+    check("the test says so" in mount.tells("save not committed")[-1]["reason"],
+          mount.events()[-1])
+    (tmp / "more").write_bytes(b"it is open again")
+    agent.on_vote = None
+    check(commit(tmp) == agent.votes[-1].attempt != agent.votes[0].attempt,
+          "an attempt was used twice", agent.votes)
+    check((mount.path / "current/more").read_bytes() == b"it is open again",
+          "another content")
+    # What is not right has no vote, and can be mended.
+    tmp = mount.begin(6)
+    (tmp / "ranks/001/model.safetensors").unlink()
+    n_votes = len(agent.votes)
+    fails("an incomplete save", errno.EINVAL, commit, tmp)
+    check(len(agent.votes) == n_votes, "voted for what is refused")
+    saves.write_plain(lab.path / "mended", saves.State(6))
+    shutil.copy(lab.path / "mended/ranks/001/model.safetensors",
+                tmp / "ranks/001/model.safetensors")
+    check(commit(tmp) == agent.votes[-1].attempt, "another version")
+    undecided(lab, agent, mount)
+    mount.unmount()
+
+
+def undecided(lab, agent, mount):
+    import fake_agent
+    import grpc
+    n_versions = len(lab.versions())
+
+    def away(_):
+        raise fake_agent.Refusal(grpc.StatusCode.UNAVAILABLE, "nobody is there")
+
+    def aborts_over(_):
+        agent.order(generation=2, shown=False)
+        eventually("it is followed", lambda: os.readlink(
+            mount.path / "gen/current") == "2")
+        return fake_agent.ABORT
+
+    agent.on_vote = away
+    tmp = mount.begin(10)
+    begin = time.monotonic()
+    fails("no decision", errno.ETIMEDOUT, commit, tmp)
+    check(time.monotonic() - begin < 10, "it waited for longer than was said")
+    fails("it stays frozen", errno.EBUSY, (tmp / "x").write_bytes, b"")
+    fails("it is not removed", errno.EBUSY, tmp.rmdir)
+    fails("another step", errno.EBUSY, mount.tmp(11).mkdir)
+    check(len(lab.versions()) == n_versions, "it was published")
+    fails("nor now", errno.ETIMEDOUT, commit, tmp)
+    agent.on_vote = None
+    number = commit(tmp)
+    check(lab.versions()[-1] == number == agent.attempts[(1, 10)], number)
+    # Nobody renames again: it is decided all the same.
+    for step, answer in ((12, None), (13, fake_agent.ABORT)):
+        agent.on_vote = away
+        tmp = mount.begin(step)
+        fails("no decision", errno.ETIMEDOUT, commit, tmp)
+        agent.on_vote = None if answer is None else lambda _: fake_agent.ABORT
+        if answer is None:
+            eventually("it is committed", tmp.with_suffix("").exists)
+        else:
+            eventually("it is open again", lambda: writes(tmp / "x"))
+            agent.on_vote = None
+            (tmp / "x").unlink()
+            commit(tmp)
+    # The generation is over when it is decided.
+    tmp = mount.begin(14)
+    agent.on_vote = aborts_over
+    fails("an abort, since it is over", errno.EROFS, commit, tmp)
+    check(not tmp.exists(), "the step is there")
+    agent.on_vote = None
+
+
+def writes(path):
+    try:
+        path.write_bytes(b"")
+    except OSError as e:
+        check(e.errno == errno.EBUSY, e)
+        return False
+    return True
+
+
+def part_away(lab, agent):
+    """An agent that dies and comes back; a mount that goes on showing."""
+    mount = AgentMount(lab, agent)
+    agent.order(generation=1, layout=LAYOUT, request="drain")
+    commit(mount.begin(5))
+    agent.die()
+    eventually("it is told", lambda: mount.tells("agent lost, calling again"))
+    check((mount.path / "gen/1/request").read_text() == "drain", "request")
+    check((mount.path / "current/layout.yaml").exists(), "what is shown")
+    check(mount.status()["agent"]["connected"] is False, mount.status())
+    fails("nobody to ask", errno.ETIMEDOUT, mount.tmp(6).mkdir)
+    os.kill(mount.pid, signal.SIGKILL)
+    check((mount.path / "gen/1/request").read_text() == "drain",
+          "the next server knows no request")
+    agent.live()
+    agent.order(generation=1, request="", next_step=6)
+    check((mount.path / "gen/1/request").read_text() == "", "request")
+    check(commit(mount.begin(6)) == agent.attempts[(1, 6)], "a save")
+    eventually("it is told", lambda: mount.status()["agent"]["connected"])
+    mount.unmount()
+
+
+def part_request(lab, agent):
+    """Whoever reads the request reads one, whole."""
+    mount = AgentMount(lab, agent)
+    agent.order(generation=1, layout=LAYOUT)
+    path = mount.path / "gen/1/request"
+    texts = ["", *(json.dumps({"stop_after": n, "deadline_s": n,
+                               "pad": "x" * (n * 37 % 900)})
+                   for n in range(200))]
+    seen, wrong, end = set(), [], threading.Event()
+
+    def read():
+        while not end.is_set():
+            text = path.read_text()
+            seen.add(text)
+            if text not in texts:
+                wrong.append(text)
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for text in texts[1:]:
+        agent.order(generation=1, request=text, shown=False)
+        time.sleep(0.001)
+    eventually("the last one is read", lambda: texts[-1] in seen)
+    end.set()
+    for reader in readers:
+        reader.join()
+    check(not wrong, "neither one nor the other", wrong[:2])
+    check(len(seen) > 5, "hardly any was seen", len(seen))
+    check(os.stat(path).st_size == len(texts[-1]), "its size")
+    fails("it is read-only", errno.EROFS, path.write_text, "")
+    agent.order(generation=2)
+    check(path.read_text() == "", "the one before is asked for nothing")
+    mount.unmount()
+
+
+POINTS = ["mount.opened", "mount.commit", "save.adopted", "vote.made",
+          "vote.voted", "mount.voted", "mount.decided", "vote.publish",
+          "vote.published", "mount.committed"]
+
+
+def part_killed(lab, agent):
+    """A server that is killed at each point: its rename returns, as decided."""
+    import fake_agent
+    mount = AgentMount(lab, agent)
+    agent.order(generation=1, layout=LAYOUT)
+    commit(mount.begin(5))
+    mount.unmount()
+    for n, point in enumerate(POINTS):
+        for decision in (fake_agent.ABORT, fake_agent.COMMIT):
+            killed(lab, agent, point, decision, 10 + n)
+
+
+def killed(lab, agent, point, decision, step):
+    import fake_agent
+    if decision == fake_agent.ABORT and point.split(".")[1] in (
+            "publish", "published", "committed"):
+        return
+    mount = AgentMount(lab, agent, fault=f"{point}=crash")
+    n_votes = len(agent.votes)
+    before = lab.versions()
+    agent.on_vote = lambda _: decision
+    tmp = mount.tmp(step, 1)
+    eventually("a generation", tmp.parent.exists)
+    tmp.mkdir()
+    saves.write_plain(tmp, saves.State(step))
+    if decision == fake_agent.ABORT:
+        fails(f"{point}: aborted", errno.EIO, commit, tmp)
+        check(lab.versions() == before, point, lab.versions())
+    else:
+        number = commit(tmp)
+        check(lab.versions() == [*before, number], point, lab.versions())
+        check(number == agent.votes[-1].attempt, point, agent.votes)
+        check({v.attempt for v in agent.votes[n_votes:]} == {number}, point,
+              agent.votes[n_votes:])
+    check(mount.status()["restarts"] == 1, f"{point} was not met")
+    mount.unmount()
+    lab.retile("store", "sweep", str(lab.store))
+    check(lab.staging() == [], point, lab.staging())
+
+
+PARTS = [part_orders, part_refusals, part_revoked, part_decisions, part_away,
+         part_request, part_killed]
 
 
 def main():
