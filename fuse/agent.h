@@ -24,7 +24,7 @@
 
 struct fs;
 struct fs_agent;
-struct store_version;
+struct store_root;
 /* Stops first.  NULL is fine, here and below. */
 void fs_agent_free(struct fs_agent *agent);
 BASE_AUTO_DEFINE(fs_agent);
@@ -73,10 +73,9 @@ enum fs_decision {
     FS_ABORT, /* *err: the coordinator's reason */
 };
 struct fs_vote {
+    const struct store_root *root; /* where it is */
     uint64_t attempt;
     uint64_t generation;
-    uint64_t step;
-    uint64_t parent;
 };
 enum fs_decision fs_agent_vote(struct fs_agent *agent,
                                const struct fs_vote *vote,

@@ -9,6 +9,8 @@
 
 #include "fuse/agent_impl.h"
 #include "fuse/fs.h"
+#include "proto/describe.h"
+#include "store/vote.h"
 
 enum { OPEN_MS = 5000, CLOSE_MS = 5000 };
 
@@ -155,29 +157,48 @@ int fs_agent_open_save(struct fs_agent *agent,
     return 0;
 }
 
+/* What is voted for; NULL: it cannot be opened (*err), or was just decided. */
+static Retile__V1__Version *describe(const struct fs_agent *agent,
+                                     const struct fs_vote *vote,
+                                     struct base_err *err)
+{
+    BASE_AUTO(store_version) version = NULL;
+    Retile__V1__Version *said;
+
+    if (store_vote_open(vote->root, agent->fs->options->job, vote->attempt,
+                        &version, err) != BASE_OK) {
+        return NULL;
+    }
+    said = rpc_version_describe(version);
+    if (said == NULL) {
+        (void)base_fail(err, BASE_NO_MEM, "cannot vote");
+    }
+    return said;
+}
+
 enum fs_decision fs_agent_vote(struct fs_agent *agent,
                                const struct fs_vote *vote,
                                unsigned timeout_ms,
                                struct base_err *err)
 {
     Retile__V1__VoteRequest request = RETILE__V1__VOTE_REQUEST__INIT;
-    Retile__V1__Version version = RETILE__V1__VERSION__INIT;
+    Retile__V1__Version *version = describe(agent, vote, err);
     const Retile__V1__VoteResponse *response;
     enum fs_decision decision = FS_UNDECIDED;
     ProtobufCMessage *answer = NULL;
     enum rpc_code code;
+    enum base_code rc;
 
-    version.number = vote->attempt;
-    version.parent = vote->parent;
-    version.kind = RETILE__V1__ATTEMPT_KIND__ATTEMPT_SAVE;
-    version.step = vote->step;
-    version.has_step = true;
+    if (version == NULL) {
+        return FS_UNDECIDED;
+    }
     request.job = text_of(agent->fs->options->job);
     request.attempt = vote->attempt;
     request.generation = vote->generation;
-    request.version = &version;
-    if (ask(agent, "Vote", &request.base, timeout_ms, &code, &answer, err) !=
-        BASE_OK) {
+    request.version = version;
+    rc = ask(agent, "Vote", &request.base, timeout_ms, &code, &answer, err);
+    rpc_message_free(&version->base);
+    if (rc != BASE_OK) {
         return FS_UNDECIDED;
     }
     response = (const void *)answer;

@@ -215,8 +215,7 @@ int commit_decide(struct fs_commit *commit,
                   int64_t until_ns,
                   struct base_err *err)
 {
-    const struct fs_vote vote = {job->attempt, job->generation, job->step,
-                                 job->parent};
+    const struct fs_vote vote = {commit->root, job->attempt, job->generation};
     enum fs_decision decision;
     int64_t left_ns;
     int errnum;

@@ -31,11 +31,4 @@ enum base_code worker_inventory_list(struct worker_inventory *inventory,
 void worker_inventory_forget(struct worker_inventory *inventory,
                              const char *job);
 
-/* What @version is, given: NULL is no memory. */
-Retile__V1__Version *
-worker_version_describe(const struct store_version *version);
-/* "pp=2,tp=4" of a spec, given; empty for one rank. */
-struct ptc_spec;
-char *worker_mesh_text(const struct ptc_spec *spec);
-
 #endif

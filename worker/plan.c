@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "base/num.h"
+#include "proto/describe.h"
 #include "proto/rpc.h"
 #include "ptc/preset.h"
 #include "ptc/spec.h"
@@ -177,8 +178,8 @@ static enum base_code answer(const struct store_root *root,
     Retile__V1__PlanSummary summary = RETILE__V1__PLAN_SUMMARY__INIT;
     BASE_AUTO_MEM char **dropped =
         calloc((size_t)store_target_n_dropped(target) + 1, sizeof(char *));
-    Retile__V1__Version *described = worker_version_describe(version);
-    BASE_AUTO_MEM char *mesh = worker_mesh_text(ptc_layout_spec(layout));
+    Retile__V1__Version *described = rpc_version_describe(version);
+    BASE_AUTO_MEM char *mesh = rpc_mesh_text(ptc_layout_spec(layout));
     BASE_AUTO_BUF text;
     enum base_code code;
 

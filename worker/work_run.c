@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/fault.h"
+#include "proto/describe.h"
 #include "proto/rpc.h"
 #include "store/change.h"
 #include "worker/plan.h"
@@ -49,7 +50,7 @@ add_vote(struct run *run, const struct store_vote *vote, struct base_err *err)
     }
     BASE_TRY(code);
     if (version != NULL) {
-        found.version = worker_version_describe(version);
+        found.version = rpc_version_describe(version);
         if (found.version == NULL) {
             return no_mem(err, vote->job);
         }
