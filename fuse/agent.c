@@ -17,9 +17,10 @@
 
 enum { NS_PER_S = 1000000000, CLOSE_WAIT_NS = 1000000000 };
 
-#define FIRST_WAIT_NS ((int64_t)100000000)
-#define MAX_WAIT_NS   ((int64_t)2 * NS_PER_S)
-#define RELOAD_NS     ((int64_t)NS_PER_S)
+#define FIRST_WAIT_NS  ((int64_t)100000000)
+#define MAX_WAIT_NS    ((int64_t)2 * NS_PER_S)
+#define LAYOUT_WAIT_NS ((int64_t)5 * NS_PER_S)
+#define RELOAD_NS      ((int64_t)NS_PER_S)
 
 int64_t agent_now_ns(void)
 {
@@ -61,6 +62,7 @@ static void on_message(struct rpc_stream *stream,
     };
     take_texts(agent, order);
     agent->has_order = true;
+    agent->is_told = true;
     agent->is_up = true;
     (void)pthread_cond_broadcast(&agent->changed);
 }
@@ -352,8 +354,13 @@ size_t fs_agent_request(struct fs_agent *agent,
 
 char *fs_agent_layout(struct fs_agent *agent)
 {
+    const int64_t end_ns = agent_now_ns() + LAYOUT_WAIT_NS;
     AGENT_LOCKED(agent);
 
+    while (!agent->is_told && !agent_is_interrupted() &&
+           agent_now_ns() < end_ns) {
+        agent_wait_until(agent, end_ns);
+    }
     return agent->layout != NULL ? strdup(agent->layout) : NULL;
 }
 

@@ -47,7 +47,8 @@ size_t fs_agent_request(struct fs_agent *agent,
                         uint64_t generation,
                         char ret[FS_REQUEST_BYTES]);
 /* The layout of saves while the job has no version, as text; given, NULL: none
- * was said, or no memory. */
+ * was said, or no memory.  A server that has just begun waits for it, at most
+ * 5 s. */
 char *fs_agent_layout(struct fs_agent *agent);
 
 /* May @step be saved?  Waits at most 5 s.  0, or an errno:

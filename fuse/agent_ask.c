@@ -20,7 +20,7 @@ enum { OPEN_MS = 5000, CLOSE_MS = 5000 };
  * its only mount ends. */
 static atomic_bool is_ending;
 
-static bool is_interrupted(void)
+bool agent_is_interrupted(void)
 {
     return is_ending;
 }
@@ -58,7 +58,7 @@ static enum base_code ask(struct fs_agent *agent,
     const struct rpc_call_options options = {
         .timeout_ms = timeout_ms,
         .wait_for_ready = true, /* it may be about to start again */
-        .is_interrupted = is_interrupted,
+        .is_interrupted = agent_is_interrupted,
         .ret_code = ret_code,
     };
 
@@ -118,7 +118,7 @@ static bool wait_closes(struct fs_agent *agent)
     AGENT_LOCKED(agent);
 
     while (agent_has_closes(agent)) {
-        if (agent_now_ns() >= end_ns || is_interrupted()) {
+        if (agent_now_ns() >= end_ns || agent_is_interrupted()) {
             return false;
         }
         agent_wait_until(agent, end_ns);

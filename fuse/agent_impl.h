@@ -30,6 +30,7 @@ struct fs_agent {
     bool is_ending;
     bool is_open; /* the call: until its on_done */
     bool is_up;   /* and an order has come */
+    bool is_told; /* an order has come since this server began */
     bool has_order;
     struct fs_order order;              /* the newest, not followed yet */
     char why[BASE_ERR_TEXT_BYTES + 32]; /* the call ended */
@@ -51,6 +52,8 @@ static inline void agent_unlock(pthread_mutex_t **lock)
 }
 
 int64_t agent_now_ns(void); /* monotonic */
+
+bool agent_is_interrupted(void);
 
 /* Send what is to be said of attempts; lock held.  Returns when to look again,
  * INT64_MAX: when told. */

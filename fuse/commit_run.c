@@ -51,6 +51,15 @@ static bool has_begun_publishing(struct fs_commit *commit,
     }
     /* The current one: what is loaded, or was saved last. */
     job->parent = all.seen;
+    if (all.is_ordered) { /* this generation may have saved by another mount */
+        uint64_t newest = 0;
+        struct base_err none;
+
+        if (fs_versions_current(commit->fs->versions, &newest, &none) ==
+            BASE_OK) {
+            job->parent = newest;
+        }
+    }
     commit->is_publishing = true;
     return true;
 }

@@ -377,8 +377,10 @@ def main():
         from fake_agent import FakeAgent  # after the lab, which forks
         begin = time.monotonic()
         agent = FakeAgent(lab)
-        part(lab, agent)
-        agent.die()
+        try:
+            part(lab, agent)
+        finally:
+            agent.die()
         lab.end_check()
         lab.done()
         print(f"{part.__name__}: {time.monotonic() - begin:.1f} s", flush=True)
