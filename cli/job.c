@@ -58,7 +58,7 @@ const struct base_command cli_job_command = {
         "starts from nothing, from\na checkpoint directory, or from another "
         "job's version.",
     .example = "retile job submit gpt --layout gpt.yaml\n"
-               "retile job submit bert --import /data/bert --layout bert:tp=4\n"
+               "retile job submit bert --import /data/ranks --wait\n"
                "retile job submit fork --from gpt@12\n"
                "retile job show gpt\n"
                "retile job rm gpt --force --wait",
