@@ -19,7 +19,8 @@ static bool wants_force;
 static bool wants_json;
 
 static const struct base_option options[] = {
-    {"reason", 0, "TEXT", "drain, fail: why, for people", &reason_text, NULL},
+    {"reason", 0, "TEXT", "drain, fail: why, for people (default: asked for)",
+     &reason_text, NULL},
     {"deadline", 0, "S", "drain: for a job to save and stop (default: 300 s)",
      &deadline_text, NULL},
     {"force", 0, NULL, "forget: also when a job's only bytes are there", NULL,
@@ -139,7 +140,7 @@ fill(struct target *target, const char *text, struct base_err *err)
                              &target->deadline_s, err));
     BASE_TRY(cli_device_parse(text, strlen(text), &target->host, &target->index,
                               &target->all, err));
-    target->reason = strdup(reason_text == NULL ? "" : reason_text);
+    target->reason = strdup(reason_text == NULL ? "asked for" : reason_text);
     if (target->reason == NULL) {
         return base_fail(err, BASE_NO_MEM, "cannot name a device");
     }

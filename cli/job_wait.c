@@ -217,7 +217,8 @@ enum base_code cli_job_wait(struct cli_server *server,
 
 void cli_job_wait_print(const struct cli_job_wait *wait)
 {
-    for (size_t i = 0; i < wait->n_phases; i++) {
+    /* The last one is where it has come to, not what it took. */
+    for (size_t i = 0; i + 1 < wait->n_phases; i++) {
         const struct cli_phase *phase = &wait->phases[i];
 
         (void)printf("%s%s %.2f s", i == 0 ? "" : ", ", phase->name,

@@ -31,6 +31,7 @@
 #define GRACE_NS      (2000 * MS_NS)
 #define DRAIN_NS      (2000 * MS_NS)
 #define LONELY_NS     (2000 * MS_NS) /* then it is said that we wait */
+#define IDLE_NS       (1000 * MS_NS) /* then it is said that the job does */
 
 enum {
     READ_MAX_BYTES = 1 << 18, /* of a rank and stream, each time around */
@@ -96,6 +97,7 @@ struct launch {
     bool is_ending;                 /* by signal, or without an agent */
     bool is_over;
     bool has_said_lonely;
+    int64_t idle_ns; /* since when nothing is to be run; 0: something is */
     bool has_said_idle;
     bool is_changed; /* since the last report */
     enum cli_exit exit;
@@ -323,14 +325,19 @@ static void take_signals(struct launch *launch)
     }
 }
 
-/* Nothing is to be run: say so once, and why if the job says it. */
-static void say_idle(struct launch *launch)
+/* Nothing has been to be run for a while: say so once, and why if the job says
+ * it. */
+static void say_idle(struct launch *launch, int64_t now_ns)
 {
     const Retile__V1__LaunchOrder *order = launch->order;
 
     if (is_active(launch) || (order != NULL && order->generation != 0)) {
+        launch->idle_ns = 0;
         launch->has_said_idle = false;
-    } else if (!launch->has_said_idle && !launch->is_ending) {
+    } else if (launch->idle_ns == 0) {
+        launch->idle_ns = now_ns;
+    } else if (now_ns - launch->idle_ns >= IDLE_NS && !launch->has_said_idle &&
+               !launch->is_ending) {
         launch->has_said_idle = true;
         say(launch, "waiting for a generation of job %s%s%s", launch->job,
             order != NULL && order->reason[0] != '\0' ? ": " : "",
@@ -360,7 +367,7 @@ static void take_link(struct launch *launch, int64_t now_ns, int64_t *ret_wait)
     lost_ns = cli_link_lost_ns(launch->link);
     if (lost_ns == 0) {
         launch->has_said_lonely = false;
-        say_idle(launch);
+        say_idle(launch, now_ns);
     } else if (now_ns - lost_ns >= LONELY_NS && !launch->has_said_lonely) {
         launch->has_said_lonely = true;
         say(launch, "waiting for the agent at %s%s%s", launch->agent,

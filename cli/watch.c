@@ -38,6 +38,24 @@ const struct base_command cli_watch_command = {
 
 static bool is_lost; /* it was told */
 
+/* "gpt: ", "node0/3 gpt: ", "node0: " */
+static void print_subject(const Retile__V1__Event *event)
+{
+    bool has_host = event->host[0] != '\0';
+    bool has_job = event->job[0] != '\0';
+
+    if (has_host && (event->device >= 0 || !has_job)) {
+        (void)printf("%s", event->host);
+        if (event->device >= 0) {
+            (void)printf("/%" PRId32, event->device);
+        }
+        (void)printf(has_job ? " " : ": ");
+    }
+    if (has_job) {
+        (void)printf("%s: ", event->job);
+    }
+}
+
 static bool on_event(void *ctx, const Retile__V1__Event *event)
 {
     char time[CLI_TIME_BYTES];
@@ -46,12 +64,12 @@ static bool on_event(void *ctx, const Retile__V1__Event *event)
 
     (void)ctx;
     if (!wants_json) {
-        (void)printf("%s %6" PRIu64 " %-10s %s%s%s\n",
+        (void)printf("%s %6" PRIu64 " %-10s ",
                      cli_time_text(event->time_ns, time), event->revision,
                      cli_enum_text(&retile__v1__event_kind__descriptor,
-                                   (int)event->kind, kind),
-                     event->job, event->job[0] == '\0' ? "" : ": ",
-                     event->text);
+                                   (int)event->kind, kind));
+        print_subject(event);
+        (void)printf("%s\n", event->text);
         return fflush(stdout) == 0;
     }
     json = cli_message_json(&event->base);
