@@ -29,6 +29,7 @@ struct coord_config {
     uint32_t max_events;
     uint32_t max_watchers;
     uint32_t max_calls;
+    uint32_t max_stream_bytes;
     uint32_t grace_ms;
     struct base_arena *arena;
     unsigned char *origins; /* of each key */

@@ -12,6 +12,7 @@ enum {
     N_REQUESTED = 32, /* calls that core may fill at once */
     LOOK_NS = 100000000,
     MAX_EXPIRED = 64, /* calls ended in one look */
+    LINGER_NS = 100000000,
 };
 
 static void fill_defaults(struct rpc_server_options *options)
@@ -357,6 +358,25 @@ void rpc_server_set_serving(struct rpc_server *server, bool is_serving)
     rpc_health_set(server->health, is_serving);
 }
 
+/* Lock held.  Wait until core has shut, or the calls are over and what they sent
+ * had time to go: a client that is idle may not look at its connection, and
+ * core waits for it to close. */
+static void wait_for_calls(struct rpc_server *server, int64_t until_ns)
+{
+    int64_t last_ns = INT64_MAX; /* when they were over, and some more */
+    bool is_early = true;
+
+    while (!server->is_shut && is_early) {
+        if (server->n_open > 0) {
+            last_ns = INT64_MAX;
+        } else if (last_ns == INT64_MAX) {
+            last_ns = rpc_now_ns() + LINGER_NS;
+        }
+        is_early = rpc_cond_wait_until(&server->changed, &server->lock,
+                                       last_ns < until_ns ? last_ns : until_ns);
+    }
+}
+
 void rpc_server_stop(struct rpc_server *server, unsigned grace_ms)
 {
     const int64_t until_ns = rpc_now_ns() + (int64_t)grace_ms * 1000000;
@@ -376,9 +396,7 @@ void rpc_server_stop(struct rpc_server *server, unsigned grace_ms)
     grpc_server_shutdown_and_notify(server->core, server->queue,
                                     &server->shut_tag);
     (void)pthread_mutex_lock(&server->lock);
-    while (!server->is_shut &&
-           rpc_cond_wait_until(&server->changed, &server->lock, until_ns)) {
-    }
+    wait_for_calls(server, until_ns);
     if (!server->is_shut) {
         (void)pthread_mutex_unlock(&server->lock);
         grpc_server_cancel_all_calls(server->core);
