@@ -27,7 +27,8 @@ enum rpc_sent rpc_outbox_add(struct rpc_outbox *outbox,
     const size_t n = rpc_packed_bytes(packed) + ITEM_BYTES;
     struct rpc_outbox_item *item;
 
-    if (outbox->n_bytes + n > outbox->max_bytes) {
+    /* A message that is larger goes alone: nobody reads too slowly then. */
+    if (outbox->first != NULL && outbox->n_bytes + n > outbox->max_bytes) {
         return RPC_SENT_NOT;
     }
     item = malloc(sizeof(*item));
