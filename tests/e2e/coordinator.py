@@ -368,7 +368,14 @@ def case_a_slow_watcher_is_ended(top):
     agent = running(api)
     quick, got = coordinator.api()("Watch/Watch"), []
     quick.initial_metadata()
-    threading.Thread(target=lambda: got.extend(quick), daemon=True).start()
+
+    def follow():
+        try:
+            got.extend(quick)
+        except grpc.RpcError as error:  # it stops in the end
+            got.append(error)
+
+    threading.Thread(target=follow, daemon=True).start()
 
     # What the client's own end takes in before it stops the server is some MiB.
     big = Agent(api, host="big", n_devices=64, store="0" * 31 + "2")

@@ -16,7 +16,7 @@ declare -A may=(
     [coordinator]="coordinator proto store ptc base"
     [worker]="worker proto store ptc base"
     [fuse]="fuse proto store ptc base"
-    [bench]="bench store ptc base"
+    [bench]="bench proto store ptc base"
     [tests]="tests fuse worker coordinator cli proto store ptc base"
 )
 # ptc and coordinator/core are pure: no I/O, clock or threads.
