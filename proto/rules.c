@@ -23,8 +23,8 @@ enum {
     MAX_SECONDS = 7 * 24 * 3600,
 
     N_DEVICES = MAX_DEVICE + 1, /* of a host */
-    N_HOSTS = 16384,
-    N_JOBS = 16384, /* of the cluster, of a host */
+    N_HOSTS = 65536,
+    N_JOBS = 65536, /* of the cluster, of a host */
     N_VERSIONS = 4096,
     N_RANKS = 65536,
     N_HISTORY = 1024,

@@ -522,6 +522,18 @@ def case_start_and_stop(top):
     garbage = top.path / "garbage.db"
     garbage.write_text("no database " * 100)
     refused(1, str(garbage), "--db", garbage)
+    # The example has every default.
+    def settings(*options):
+        found = subprocess.run([lab.BIN / "retile-coordinator", *options,
+                                "--print-config"], check=True, text=True,
+                               capture_output=True, env={}).stdout
+        return [line.rsplit("  # ", 1)[0] for line in found.splitlines()]
+
+    example = pathlib.Path(os.environ["RETILE_SOURCE"]) / \
+        "deploy/coordinator.yaml"
+    same(settings("--config", example), settings())
+    same(len([line for line in example.read_text().splitlines()
+              if ": " in line and line[0] != "#"]), len(settings()))
     config = top.path / "c.yaml"
     config.write_text("log-level: info\n")
     again = Coordinator(top, "--config", config, name="again")

@@ -70,7 +70,8 @@ static void test_later_sources_win(void **state)
     struct base_err err = {0};
 
     assert_ok(read_words(nothing, &config, &err), &err);
-    assert_string_equal(config.db, "/var/lib/retile/coordinator.db");
+    assert_string_equal(config.db,
+                        "/var/lib/retile-coordinator/coordinator.db");
     assert_int_equal(config.limits.max_jobs, 100);
     assert_int_equal(config.log_level, BASE_NOTICE);
     assert_string_equal(config.listen[0], "unix:/run/retile/coordinator.sock");
@@ -115,7 +116,7 @@ static void test_a_bad_file_is_refused_by_line_and_key(void **state)
                                 "'max-jobs'?"},
         {"wholly-strange: 3\n", ":1: unknown key 'wholly-strange'"},
         {"max-jobs: many\n", "max-jobs (of the file): 'many' is not a number"},
-        {"max-jobs: 0\n", "from 1 to"},
+        {"max-jobs: 0\n", "from 1 to 65536"},
         {"max-jobs: [1]\n", ":1: max-jobs is one value"},
         {"listen: [[a]]\n", ":1: an address is a text"},
         {"listen: []\n", "listen (of the file)"},
