@@ -314,6 +314,14 @@ static enum base_code check_message(const ProtobufCMessage *message,
         return base_fail(err, BASE_BAD_ARG, "no rules for %s",
                          descriptor->name);
     }
+    /* Fields that a later version has are passed over; none is number 0, which
+     * could not be packed again. */
+    for (unsigned i = 0; i < message->n_unknown_fields; i++) {
+        if (message->unknown_fields[i].tag == 0) {
+            return base_fail(err, BASE_BAD_ARG, "%s has a field of number 0",
+                             descriptor->short_name);
+        }
+    }
     for (unsigned i = 0; i < descriptor->n_fields; i++) {
         const ProtobufCFieldDescriptor *field = &descriptor->fields[i];
         const struct spot spot = {descriptor, field};
