@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <pthread.h>
 #include <retile/v1/agents.pb-c.h>
 #include <retile/v1/devices.pb-c.h>
@@ -57,11 +58,9 @@ static _Noreturn void die(const char *what, const struct base_err *err)
     exit(EXIT_FAILURE);
 }
 
-static void pause_ms(unsigned ms)
+static void pause_ms(int ms)
 {
-    const struct timespec span = {ms / 1000, (long)(ms % 1000) * 1000000};
-
-    (void)nanosleep(&span, NULL); /* a signal may cut it short */
+    (void)poll(NULL, 0, ms); /* a signal may cut it short */
 }
 
 static void wait_count(atomic_uint *count, unsigned wanted, const char *what)
