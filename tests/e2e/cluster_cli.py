@@ -253,6 +253,28 @@ def end(launch, dev):
     retile_json("dev", "down", *dev)
 
 
+def down_after_a_crash(top):
+    """Everything of ours is killed at once; the mount is left to hang."""
+    dev = ["--dir", os.path.join(top, "dev")]
+    retile("dev", "up", *dev, "--slots", "2")
+    retile("job", "submit", "toy", "--import", "two", "--wait")
+    check(len(retile_json("dev", "status", *dev)["mounts"]) == 1)
+    mounts = left(top)
+    for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        if path.exists() and path.read_bytes() in mounts:
+            os.kill(int(path.parts[2]), signal.SIGKILL)
+    until(lambda: all(isinstance(one, str) for one in left(top)), "all died")
+    check(len(left(top)) == 1, left(top))
+    retile("dev", "down", *dev)
+    retile("dev", "status", *dev, code=3)
+    os.mkdir("mine")
+    pathlib.Path("mine/file").touch()
+    os.chmod("mine", 0o700)
+    retile("dev", "down", "--dir", "mine", code=3)
+    retile("dev", "up", "--dir", "mine", code=1)
+    check(os.path.exists("mine/file"))
+
+
 def left(top):
     found = []
     for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
@@ -293,6 +315,8 @@ def run(top):
     check("[0] saved 10\n" in text and "[0] saved 20\n" in text, text)
     check(SEEN | {"job submit", "device forget"} == set(ROWS),
           set(ROWS) - SEEN)
+    check(not left(top), left(top))
+    down_after_a_crash(top)
     check(not left(top), left(top))
 
 
