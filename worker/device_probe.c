@@ -5,14 +5,13 @@
  * cudaMemGetInfo and cudaDeviceGetPCIBusId.  Names of products are read from
  * /proc/driver/nvidia, where the driver writes them. */
 #include <dlfcn.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/auto.h"
 #include "base/file.h"
-#include "base/str.h"
 #include "worker/device.h"
 
 enum { EXIT_NO_RUNTIME = 3, EXIT_NO_DEVICE = 4, CUDA_NO_DEVICE = 100 };
@@ -57,31 +56,39 @@ static bool load(const char *name, struct runtime *ret)
            find_function(library, "cudaGetErrorString", &ret->explain);
 }
 
-/* "Model: \t\t NVIDIA H100 80GB HBM3" of /proc/driver/nvidia; else its place. */
+/* "Model: \t\t NVIDIA H200" of /proc/driver/nvidia/gpus/BUS/information, a file
+ * of no size; else its place. */
 static void print_label(const char *bus_id)
 {
     BASE_AUTO_MEM char *path =
         base_path("/proc/driver/nvidia/gpus/%s/information", bus_id);
-    BASE_AUTO_BUF text;
-    const char *model = NULL;
+    FILE *file = NULL;
+    char line[WORKER_DEVICE_LABEL_BYTES];
+    bool is_found = false;
 
-    base_buf_init(&text, 1 << 16);
     for (char *at = path; at != NULL && *at != '\0'; at++) {
         if (*at >= 'A' && *at <= 'F') { /* the driver writes them small */
             *at = (char)(*at - 'A' + 'a');
         }
     }
-    if (path != NULL &&
-        base_file_read(AT_FDCWD, path, &text, NULL) == BASE_OK) {
-        model = strstr(text.ptr, "Model:");
+    if (path != NULL) {
+        file = fopen(path, "re");
     }
-    if (model == NULL) {
+    while (file != NULL && !is_found &&
+           fgets(line, sizeof(line), file) != NULL) {
+        is_found = strncmp(line, "Model:", strlen("Model:")) == 0;
+    }
+    if (file != NULL) {
+        (void)fclose(file); /* only read */
+    }
+    if (is_found) {
+        const char *model = line + strlen("Model:");
+
+        model += strspn(model, " \t");
+        (void)printf("%.*s\n", (int)strcspn(model, "\n"), model);
+    } else {
         (void)printf("GPU %s\n", bus_id);
-        return;
     }
-    model += strlen("Model:");
-    model += strspn(model, " \t");
-    (void)printf("%.*s\n", (int)strcspn(model, "\n"), model);
 }
 
 static int look_at(const struct runtime *runtime, int device)
