@@ -340,8 +340,12 @@ static void take_ranks(struct worker_job *job,
     }
 }
 
+/* One that names no rank has not said how they are. */
 static bool has_running(const Retile__V1__LaunchReport *report)
 {
+    if (report->n_ranks == 0) {
+        return true;
+    }
     for (size_t i = 0; i < report->n_ranks; i++) {
         if (report->ranks[i]->state != RETILE__V1__RANK_STATE__RANK_EXITED) {
             return true;
