@@ -228,6 +228,9 @@ enum base_code coord_begin(struct coord *coord,
         take_devices(coord, job);
         begin_job(coord, job);
     }
+    if (coord->failed == BASE_OK && !coord_invariant(coord, err)) {
+        return BASE_BAD_INPUT;
+    }
     for (size_t i = 0; i < coord->hosts.n; i++) {
         struct coord_host *host = coord->hosts.items[i];
 

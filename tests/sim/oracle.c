@@ -1,6 +1,7 @@
 /* What must be true of core, agents and processes together:
  *
- *   1. a vote that was answered COMMIT is never answered ABORT, and the reverse
+ *   1. a vote that was answered COMMIT is never answered ABORT, and the reverse;
+ *      a commit is in the record before anybody hears of it
  *   2. generations of a job start ascending, and each once
  *   3. no version goes that is written down as kept
  *   4. what is in memory is what was written
@@ -37,11 +38,23 @@ void oracle_vote(struct world *world,
                                     .is_commit = is_commit};
     const struct sim_job *job = &world->hosts[call->host].jobs[call->job];
     Retile__Coordinator__JobRecord *rec = written(world, job->name);
+    bool is_written = false;
 
-    if (rec == NULL) {
-        return; /* removed meanwhile */
+    /* Removed meanwhile, or another job of this name. */
+    if (rec == NULL ||
+        strcmp(rec->job->host, world->hosts[call->host].name) != 0) {
+        retile__coordinator__job_record__free_unpacked(rec, NULL);
+        return;
     }
     decision.born_ns = rec->job->submitted_ns;
+    for (size_t i = 0; i + 1 < rec->n_committed; i += 2) {
+        is_written |= call->number >= rec->committed[i] &&
+                      call->number < rec->committed[i + 1];
+    }
+    if (is_commit && !is_written && !world->has_snapshots) {
+        world_fault(world, "%s: attempt %" PRIu64 " is committed by word only",
+                    job->name, call->number);
+    }
     (void)snprintf(decision.job, sizeof(decision.job), "%s", job->name);
     retile__coordinator__job_record__free_unpacked(rec, NULL);
     for (size_t i = 0; i < world->decisions.n; i++) {
