@@ -30,6 +30,9 @@ void change_begin(struct coord *coord,
 
 void change_phase(struct coord *coord, struct coord_job *job, int phase)
 {
+    if (job->rec->job->change == NULL) {
+        return; /* memory was short */
+    }
     job->rec->job->change->phase = (Retile__V1__ChangePhase)phase;
     job_touch(coord, job);
 }

@@ -115,10 +115,17 @@ enum base_code coord_create(const struct coord_limits *limits,
 /* What follows from what was noted, until nothing does. */
 static void settle(struct coord *coord)
 {
+    /* Each job comes to rest after a few rounds, however many there are. */
+    size_t n_left = 1000 * (coord->jobs.n + 10);
+
     while (coord->failed == BASE_OK &&
            (coord->woken.n > 0 || coord->touched.n > 0)) {
         struct coord_job *job;
 
+        if (n_left-- == 0) {
+            coord_is_bug(coord, "a job comes to no rest");
+            return;
+        }
         if (coord->woken.n > 0) {
             job = coord->woken.items[--coord->woken.n];
             job->is_woken = false;
@@ -219,6 +226,9 @@ enum base_code coord_begin(struct coord *coord,
         struct coord_job *job = coord->jobs.items[i];
 
         job_set_host(coord, job, host_find(coord, job->rec->job->host));
+        if (coord->failed != BASE_OK) {
+            return result(coord, err);
+        }
         if (job->host == NULL && job->rec->job->host[0] != '\0' &&
             generation_current(job) != NULL) {
             return base_fail(err, BASE_BAD_INPUT,

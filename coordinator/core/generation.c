@@ -192,6 +192,10 @@ begin(struct coord *coord, struct coord_job *job, const uint32_t *devices)
     coord_text(coord, &generation->mesh, "%s", rec->mesh);
     set_placements(coord, job, generation, devices, rec->n_ranks);
     into_history(coord, job);
+    if (rec->generation != NULL) { /* memory was short */
+        coord_message_free(generation);
+        return;
+    }
     rec->generation = generation;
     job->rec->master_port = 0;
     coord_text(coord, &job->rec->master_addr, "%s", "");

@@ -227,6 +227,11 @@ void coord_text(struct coord *coord, char **field, const char *fmt, ...)
 void *coord_copy(struct coord *coord, const void *message);
 /* A copy in the actions' arena; NULL: failed. */
 void *coord_copy_out(struct coord *coord, const void *message);
+/* Errors: BASE_BAD_INPUT, BASE_NO_MEM.  @ret_message: a pointer to a message's
+ * pointer; the message is the state's. */
+enum base_code coord_unpack(const ProtobufCMessageDescriptor *descriptor,
+                            struct base_str body,
+                            void *ret_message) BASE_MUST_CHECK;
 void coord_message_free(void *message);
 /* Make room for one more pointer in a message's list; false: failed. */
 bool coord_list_grow(struct coord *coord, void *items, size_t n, size_t size);

@@ -160,6 +160,33 @@ char *coord_textf_out(struct coord *coord, const char *fmt, ...)
     return text;
 }
 
+/* An allocator that remembers that it failed. */
+static void *marking_alloc(void *ctx, size_t size)
+{
+    void *ptr = state_alloc(NULL, size);
+
+    if (ptr == NULL) {
+        *(bool *)ctx = true;
+    }
+    return ptr;
+}
+
+enum base_code coord_unpack(const ProtobufCMessageDescriptor *descriptor,
+                            struct base_str body,
+                            void *ret_message)
+{
+    bool is_short = false;
+    ProtobufCAllocator allocator = {marking_alloc, state_free, &is_short};
+    void *message = protobuf_c_message_unpack(descriptor, &allocator, body.len,
+                                              (const uint8_t *)body.ptr);
+
+    if (message == NULL) {
+        return is_short ? BASE_NO_MEM : BASE_BAD_INPUT;
+    }
+    memcpy(ret_message, &message, sizeof(message));
+    return BASE_OK;
+}
+
 size_t coord_lower(const void *items,
                    size_t n,
                    const char *key,

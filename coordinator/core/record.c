@@ -248,11 +248,13 @@ enum base_code coord_load(struct coord *coord,
         &retile__coordinator__host_record__descriptor,
         &retile__coordinator__request_record__descriptor};
     static const char *const kinds[] = {"job", "host", "request"};
-    void *rec = protobuf_c_message_unpack(descriptors[kind], &coord_allocator,
-                                          body.len, (const uint8_t *)body.ptr);
-    enum base_code rc = BASE_OK;
+    void *rec = NULL;
+    enum base_code rc = coord_unpack(descriptors[kind], body, &rec);
 
-    if (rec == NULL) { /* or memory is short; it cannot be told apart */
+    if (rc == BASE_NO_MEM) {
+        return base_fail(err, rc, "no memory for records");
+    }
+    if (rc != BASE_OK) {
         return bad(err, kinds[kind], id, "no such message");
     }
     switch (kind) {

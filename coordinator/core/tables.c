@@ -112,7 +112,10 @@ bool coord_may_move(const char *machine, int from, int to)
 static bool check(struct coord *coord, const char *machine, int from, int to)
 {
     if (!coord_may_move(machine, from, to)) {
-        coord_is_bug(coord, machine);
+        coord_is_bug(coord,
+                     coord_textf_out(coord, "no move of a %s from %s to %s",
+                                     machine, coord_state_name(machine, from),
+                                     coord_state_name(machine, to)));
         return false;
     }
     return true;
