@@ -38,6 +38,7 @@ void cli_server_free(struct cli_server *server)
 static const char *
 choose(const char *option, const char *variable, const char *otherwise)
 {
+    /* No thread yet. NOLINTNEXTLINE(concurrency-mt-unsafe) */
     const char *env = option == NULL ? getenv(variable) : NULL;
 
     if (option != NULL) {

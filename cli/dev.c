@@ -98,7 +98,8 @@ static void dev_done(struct dev *dev)
 
 static char *default_dir(void)
 {
-    const char *run = getenv("XDG_RUNTIME_DIR"); /* no thread yet */
+    /* No thread yet. NOLINTNEXTLINE(concurrency-mt-unsafe) */
+    const char *run = getenv("XDG_RUNTIME_DIR");
 
     return run != NULL && run[0] == '/'
                ? base_path("%s/retile-dev", run)

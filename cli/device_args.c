@@ -40,7 +40,7 @@ enum base_code cli_device_parse(const char *text,
 
 void cli_devices_done(struct cli_devices *devices)
 {
-    for (size_t i = 0; i < devices->n; i++) {
+    for (size_t i = 0; devices->hosts != NULL && i < devices->n; i++) {
         free(devices->hosts[i]);
     }
     free(devices->hosts);
@@ -86,7 +86,7 @@ enum base_code cli_devices_parse(const char *text,
     }
     *ret = (struct cli_devices){0};
     ret->items = calloc(max, sizeof(*ret->items));
-    ret->list = calloc(max, sizeof(*ret->list));
+    ret->list = calloc(max, sizeof(Retile__V1__Device *));
     ret->hosts = calloc(max, sizeof(*ret->hosts));
     if (ret->items == NULL || ret->list == NULL || ret->hosts == NULL) {
         cli_devices_done(ret);

@@ -62,7 +62,7 @@ static bool is_over(void)
 
 static enum base_code follow_once(struct cli_server *server,
                                   struct call *call,
-                                  enum rpc_code *ret_code,
+                                  enum rpc_code *ret_code, /* NOLINT */
                                   struct base_err *err)
 {
     Retile__V1__WatchRequest request = RETILE__V1__WATCH_REQUEST__INIT;

@@ -141,7 +141,8 @@ static void report(struct launch *launch)
     Retile__V1__LaunchReport message = RETILE__V1__LAUNCH_REPORT__INIT;
     size_t n = launch->ranks.n;
     BASE_AUTO_MEM Retile__V1__RankStatus *items = calloc(n + 1, sizeof(*items));
-    BASE_AUTO_MEM Retile__V1__RankStatus **list = calloc(n + 1, sizeof(*list));
+    BASE_AUTO_MEM Retile__V1__RankStatus **list =
+        calloc(n + 1, sizeof(Retile__V1__RankStatus *));
     BASE_AUTO_MEM char *job = strdup(launch->job);
 
     if (items == NULL || list == NULL || job == NULL) {
@@ -510,7 +511,8 @@ static enum base_code parse_number(const char *what,
 
 static enum base_code parse(struct launch *launch, struct base_err *err)
 {
-    const char *env = getenv("RETILE_AGENT"); /* no thread yet */
+    /* No thread yet. NOLINTNEXTLINE(concurrency-mt-unsafe) */
+    const char *env = getenv("RETILE_AGENT");
     uint64_t n;
 
     BASE_TRY(

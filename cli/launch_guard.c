@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -68,7 +69,7 @@ static bool begin_launcher(struct cli_guard *ret, const sigset_t *set)
 
     (void)sigemptyset(&tty);
     (void)sigaddset(&tty, SIGTTOU); /* we write from the background */
-    (void)sigprocmask(SIG_BLOCK, &tty, NULL);
+    (void)pthread_sigmask(SIG_BLOCK, &tty, NULL);
     (void)signal(SIGPIPE, SIG_IGN);
     (void)setpgid(0, 0);
     ret->signal_fd = signalfd(-1, set, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -84,7 +85,7 @@ bool cli_guard_fork(struct cli_guard *ret, enum cli_exit *ret_exit)
     fill_set(&set);
     *ret_exit = CLI_FAILED;
     *ret = (struct cli_guard){.pid = getpid(), .signal_fd = -1};
-    if (open_standard() && sigprocmask(SIG_BLOCK, &set, &ret->mask) == 0 &&
+    if (open_standard() && pthread_sigmask(SIG_BLOCK, &set, &ret->mask) == 0 &&
         prctl(PR_SET_CHILD_SUBREAPER, 1) == 0) {
         launcher = fork();
     }

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,7 +63,7 @@ static _Noreturn void become(char **command,
     for (size_t i = 0; i < sizeof(handled) / sizeof(handled[0]); i++) {
         (void)signal(handled[i], SIG_DFL);
     }
-    (void)sigprocmask(SIG_SETMASK, mask, NULL);
+    (void)pthread_sigmask(SIG_SETMASK, mask, NULL);
     if (dup2(fds[0], STDIN_FILENO) >= 0 && dup2(fds[1], STDOUT_FILENO) >= 0 &&
         dup2(fds[2], STDERR_FILENO) >= 0) {
         (void)execvpe(command[0], command, env);
@@ -170,7 +171,8 @@ enum base_code cli_ranks_start(struct cli_ranks *ranks,
         return base_fail(err, BASE_NO_MEM, "cannot keep %zu ranks",
                          order->n_ranks);
     }
-    qsort(order->ranks, order->n_ranks, sizeof(*order->ranks), by_rank);
+    qsort(order->ranks, order->n_ranks, sizeof(Retile__V1__LaunchRank *),
+          by_rank);
     ranks->generation = order->generation;
     ranks->n = order->n_ranks;
     for (size_t i = 0; i < ranks->n; i++) {

@@ -39,7 +39,12 @@ const struct base_command cli_status_command = {
 /* The letter of the @i-th job: A to Z, then a to z, then *. */
 static char letter_of(size_t i)
 {
-    return i < 26 ? (char)('A' + i) : i < 52 ? (char)('a' + i - 26) : '*';
+    static const char letters[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+    static const char more = '*';
+
+    return i + 1 < sizeof(letters) ? letters[i] : more;
 }
 
 static char mark_of(const Retile__V1__Device *device,
