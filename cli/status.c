@@ -42,9 +42,10 @@ static char letter_of(size_t i)
     static const char letters[] =
         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-    static const char more = '*';
-
-    return i + 1 < sizeof(letters) ? letters[i] : more;
+    if (i + 1 < sizeof(letters)) {
+        return letters[i];
+    }
+    return '*';
 }
 
 static char mark_of(const Retile__V1__Device *device,
