@@ -29,6 +29,8 @@ ALONE, RUN, LOST = "#f2b45c", "#1d5fa8", "#c8453b"
 KINDS = {"failure": "#c8453b", "rescale": "#3b8254"}  # others: PALE
 OVER = {"stroke": "#ffffff", "stroke_width": 5, "stroke_linejoin": "round",
         "paint_order": "stroke"}  # for text over the lines of events
+# What train_gpt.py says of runs under several meshes.
+TOLERANCE = 1e-7
 LOSS = re.compile(r"\bstep (\d+) loss (\d+(?:\.\d+)?)")
 
 

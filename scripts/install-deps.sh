@@ -4,7 +4,7 @@
 #   scripts/install-deps.sh [build] [run] [test]     default: all three
 #
 #   build  compile the programs and man pages
-#   run    convert, mount, and scripts/venv.sh
+#   run    convert, mount, scripts/venv.sh and the demo
 #   test   all tests with GCC and Clang, sanitizers, linters
 set -euo pipefail
 
@@ -14,11 +14,11 @@ build=(
     ninja-build pkg-config protobuf-c-compiler scdoc uthash-dev
 )
 run=(
-    ca-certificates fuse3 python3 python3-numpy python3-venv
+    ca-certificates fuse3 python3 python3-numpy python3-torch python3-venv
 )
 test=(
     binutils clang clang-format fio fish libclang-rt-14-dev libcmocka-dev
-    llvm-14 openssl procps python3-grpcio python3-protobuf python3-torch
+    llvm-14 openssl procps python3-grpcio python3-protobuf
     python3-yaml rsync util-linux xz-utils zsh
 )
 
