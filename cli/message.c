@@ -39,12 +39,15 @@ const char *cli_time_text(int64_t time_ns, char *text)
     return text;
 }
 
+/* To the microsecond: what took how long is read from differences. */
 static json_t *time_json(int64_t time_ns)
 {
     char text[CLI_TIME_BYTES];
+    const char *whole = cli_time_text(time_ns, text);
 
     return time_ns == 0 ? json_null()
-                        : json_string(cli_time_text(time_ns, text));
+                        : json_sprintf("%.19s.%06dZ", whole,
+                                       (int)(time_ns / 1000 % 1000000));
 }
 
 /* One value, at @at, of a field's type. */

@@ -19,7 +19,7 @@ const char *cli_time_text(int64_t time_ns, char *text);
 
 /* A message as an object: a field's name is its key, an enum is its word, a
  * message that is not set is null.  A field NAME_ns is the key NAME with a time of
- * day, null for 0.  NULL: out of memory. */
+ * day, to the microsecond, null for 0.  NULL: out of memory. */
 json_t *cli_message_json(const ProtobufCMessage *message);
 
 /* @n messages as an array. */

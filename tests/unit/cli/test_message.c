@@ -60,7 +60,7 @@ static void test_a_message_is_an_object_of_its_fields(void **state)
     job.name = name;
     job.state = RETILE__V1__JOB_STATE__JOB_MOVING;
     job.n_ranks = 4;
-    job.submitted_ns = 1795700000000000000;
+    job.submitted_ns = 1795700000000045999;
     job.change = &change;
     job.n_versions = 1;
     job.versions = versions;
@@ -72,7 +72,7 @@ static void test_a_message_is_an_object_of_its_fields(void **state)
                         "moving");
     assert_int_equal(json_integer_value(json_object_get(json, "n_ranks")), 4);
     assert_string_equal(json_string_value(json_object_get(json, "submitted")),
-                        "2026-11-26T13:33:20Z");
+                        "2026-11-26T13:33:20.000045Z");
     assert_true(json_is_null(json_object_get(json, "generation")));
     assert_null(json_object_get(json, "submitted_ns"));
     text = json_dumps(json_object_get(json, "versions"), JSON_COMPACT);
