@@ -207,7 +207,7 @@ static void hello(struct world *world, uint32_t host)
         devices[i].reason = h->broken[i] ? "broken" : "";
         device_list[say.n_devices++] = &devices[i];
     }
-    for (uint32_t i = 0; i < MAX_HOST_JOBS; i++) {
+    for (uint32_t i = 0; i < world->n_host_jobs; i++) {
         if (h->jobs[i].is_used && !h->jobs[i].is_gone) {
             fill_status(&statuses[i], &h->jobs[i]);
             jobs[say.n_jobs++] = &statuses[i].status;
@@ -309,7 +309,7 @@ void agent_pause(struct world *world, uint32_t host, bool is_paused)
     world_say(world, "agent %s %s", h->name,
               is_paused ? "is paused" : "goes on");
     h->is_paused = is_paused;
-    for (uint32_t i = 0; i < MAX_HOST_JOBS && !is_paused; i++) {
+    for (uint32_t i = 0; i < world->n_host_jobs && !is_paused; i++) {
         if (h->jobs[i].is_used) {
             agent_reconcile(world, host, &h->jobs[i]);
             agent_status(world, host, &h->jobs[i]);
@@ -326,7 +326,7 @@ void agent_start(struct world *world, uint32_t host)
     world_at(
         world, world_soon(world, 1000),
         (struct task){.kind = TASK_CONNECT, .host = host, .epoch = h->epoch});
-    for (uint32_t i = 0; i < MAX_HOST_JOBS; i++) {
+    for (uint32_t i = 0; i < world->n_host_jobs; i++) {
         if (h->jobs[i].is_used) {
             agent_reconcile(world, host, &h->jobs[i]);
         }
@@ -362,7 +362,7 @@ void agent_die(struct world *world, uint32_t host, int64_t for_ns)
         agent_break(world, h->session - 1);
         h->session = 0;
     }
-    for (uint32_t i = 0; i < MAX_HOST_JOBS; i++) {
+    for (uint32_t i = 0; i < world->n_host_jobs; i++) {
         forget(&h->jobs[i]);
     }
     world_at(world, for_ns,
@@ -376,7 +376,7 @@ void agent_lose_store(struct world *world, uint32_t host)
 
     agent_die(world, host, world_soon(world, 3000));
     world_say(world, "host %s loses its store", h->name);
-    for (uint32_t i = 0; i < MAX_HOST_JOBS; i++) {
+    for (uint32_t i = 0; i < world->n_host_jobs; i++) {
         if (h->jobs[i].is_used) {
             training_kill(world, host, &h->jobs[i]);
             memset(&h->jobs[i], 0, sizeof(h->jobs[i]));
@@ -589,11 +589,12 @@ void agent_reconcile(struct world *world, uint32_t host, struct sim_job *job)
     release(world, host, job);
 }
 
-static struct sim_job *find_job(struct sim_host *host, const char *name)
+static struct sim_job *
+find_job(struct world *world, struct sim_host *host, const char *name)
 {
     struct sim_job *free_one = NULL;
 
-    for (uint32_t i = 0; i < MAX_HOST_JOBS; i++) {
+    for (uint32_t i = 0; i < world->n_host_jobs; i++) {
         if (host->jobs[i].is_used && strcmp(host->jobs[i].name, name) == 0) {
             return &host->jobs[i];
         }
@@ -612,7 +613,8 @@ static struct sim_job *find_job(struct sim_host *host, const char *name)
 static void
 take_target(struct world *world, uint32_t host, Retile__V1__ToAgent *message)
 {
-    struct sim_job *job = find_job(&world->hosts[host], message->job->job);
+    struct sim_job *job =
+        find_job(world, &world->hosts[host], message->job->job);
 
     if (job == NULL) {
         world_fault(world, "host %s has too many jobs",
@@ -656,7 +658,7 @@ static void take_message(struct world *world, struct task *task)
     if (message->what_case == RETILE__V1__TO_AGENT__WHAT_JOB) {
         take_target(world, session->host, message);
     } else if (message->what_case == RETILE__V1__TO_AGENT__WHAT_WELCOME) {
-        for (uint32_t i = 0; i < MAX_HOST_JOBS; i++) {
+        for (uint32_t i = 0; i < world->n_host_jobs; i++) {
             agent_reconcile(world, session->host, &h->jobs[i]);
         }
     }

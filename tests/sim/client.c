@@ -280,7 +280,7 @@ void client_task(struct world *world)
     if (world->is_quiet) {
         return;
     }
-    world_at(world, world_soon(world, 14000 / (int)world->n_jobs),
+    world_at(world, world_soon_us(world, 14000000 / world->n_jobs),
              (struct task){.kind = TASK_CLIENT});
     if (world->n_submitted < world->n_jobs &&
         (world->n_submitted == 0 || world_chance(world, 2))) {
@@ -327,7 +327,7 @@ void chaos_task(struct world *world)
     if (world->is_quiet) {
         return;
     }
-    world_at(world, world_soon(world, 14000 / (int)world->n_jobs),
+    world_at(world, world_soon_us(world, 14000000 / world->n_jobs),
              (struct task){.kind = TASK_CHAOS});
     if (world->has_snapshots && world_chance(world, 8)) {
         if (world_chance(world, 2)) {
@@ -387,7 +387,7 @@ void world_heal(struct world *world)
                 agent_device(world, i, k, false);
             }
         }
-        for (uint32_t k = 0; k < MAX_HOST_JOBS; k++) {
+        for (uint32_t k = 0; k < world->n_host_jobs; k++) {
             h->jobs[k].hangs = false;
             if (h->jobs[k].is_used) {
                 agent_reconcile(world, i, &h->jobs[k]);

@@ -126,7 +126,8 @@ static void step(struct world *world, struct coord_event event)
     event.now = now(world);
     world->n_steps++;
     if (coord_step(world->coord, &event, &world->actions, &err) != BASE_OK ||
-        (world->checks_all && !coord_invariant(world->coord, &err))) {
+        (world->n_steps % world->checks_in == 0 &&
+         !coord_invariant(world->coord, &err))) {
         world_fault(world, "%s", err.text);
         return;
     }
@@ -140,18 +141,18 @@ static void step(struct world *world, struct coord_event event)
     }
 }
 
-static void write_record(struct world *world, const struct coord_record *record)
+size_t records_lower(const struct world *world,
+                     enum coord_record_kind kind,
+                     struct base_str id)
 {
-    struct sim_record made = {.kind = record->kind};
     size_t begin = 0;
     size_t end = world->records.n;
 
     while (begin < end) { /* by kind and id */
         size_t middle = begin + (end - begin) / 2;
         const struct sim_record *old = &world->records.items[middle];
-        int order = old->kind != record->kind
-                        ? (int)old->kind - (int)record->kind
-                        : base_str_cmp(base_str_of(old->id), record->id);
+        int order = old->kind != kind ? (int)old->kind - (int)kind
+                                      : base_str_cmp(base_str_of(old->id), id);
 
         if (order < 0) {
             begin = middle + 1;
@@ -159,6 +160,14 @@ static void write_record(struct world *world, const struct coord_record *record)
             end = middle;
         }
     }
+    return begin;
+}
+
+static void write_record(struct world *world, const struct coord_record *record)
+{
+    struct sim_record made = {.kind = record->kind};
+    size_t begin = records_lower(world, record->kind, record->id);
+
     if (begin < world->records.n &&
         world->records.items[begin].kind == record->kind &&
         base_str_eq(base_str_of(world->records.items[begin].id), record->id)) {

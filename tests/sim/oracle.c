@@ -16,18 +16,27 @@
 #include "coordinator/core/impl.h"
 #include "tests/sim/world.h"
 
+/* The record of a job; NULL: there is none. */
+static const struct sim_record *record_of(const struct world *world,
+                                          const char *name)
+{
+    size_t at = records_lower(world, COORD_JOB, base_str_of(name));
+
+    return at < world->records.n &&
+                   world->records.items[at].kind == COORD_JOB &&
+                   strcmp(world->records.items[at].id, name) == 0
+               ? &world->records.items[at]
+               : NULL;
+}
+
 static Retile__Coordinator__JobRecord *written(const struct world *world,
                                                const char *name)
 {
-    for (size_t i = 0; i < world->records.n; i++) {
-        const struct sim_record *rec = &world->records.items[i];
+    const struct sim_record *rec = record_of(world, name);
 
-        if (rec->kind == COORD_JOB && strcmp(rec->id, name) == 0) {
-            return retile__coordinator__job_record__unpack(
-                NULL, rec->n_bytes, (const uint8_t *)rec->body);
-        }
-    }
-    return NULL;
+    return rec != NULL ? retile__coordinator__job_record__unpack(
+                             NULL, rec->n_bytes, (const uint8_t *)rec->body)
+                       : NULL;
 }
 
 void oracle_vote(struct world *world,
@@ -92,15 +101,12 @@ void oracle_start(struct world *world, uint32_t host, const struct sim_job *job)
             world, "%s: generation %" PRIu64 " starts, and is not written down",
             job->name, job->run);
     }
-    for (uint32_t i = 0; i < world->n_hosts; i++) {
-        for (uint32_t k = 0; k < MAX_HOST_JOBS; k++) {
-            const struct sim_job *other = &world->hosts[i].jobs[k];
+    for (uint32_t k = 0; k < world->n_host_jobs; k++) {
+        const struct sim_job *other = &world->hosts[host].jobs[k];
 
-            if (other != job && other->is_used && i == host &&
-                strcmp(other->name, job->name) == 0 &&
-                training_is_alive(other)) {
-                world_fault(world, "%s: runs twice", job->name);
-            }
+        if (other != job && other->is_used &&
+            strcmp(other->name, job->name) == 0 && training_is_alive(other)) {
+            world_fault(world, "%s: runs twice", job->name);
         }
     }
     if (training_is_alive(job)) {
@@ -144,9 +150,10 @@ void oracle_step(struct world *world)
 {
     const struct coord *coord = world->coord;
     const struct coord_job *job;
+    const struct sim_record *rec;
     uint8_t *packed;
     size_t n;
-    bool is_same = false;
+    bool is_same;
 
     if (coord->jobs.n == 0) {
         return;
@@ -158,13 +165,9 @@ void oracle_step(struct world *world)
         abort();
     }
     (void)protobuf_c_message_pack(&job->rec->base, packed);
-    for (size_t i = 0; i < world->records.n && !is_same; i++) {
-        const struct sim_record *rec = &world->records.items[i];
-
-        is_same = rec->kind == COORD_JOB &&
-                  strcmp(rec->id, job->rec->job->name) == 0 &&
-                  rec->n_bytes == n && memcmp(rec->body, packed, n) == 0;
-    }
+    rec = record_of(world, job->rec->job->name);
+    is_same =
+        rec != NULL && rec->n_bytes == n && memcmp(rec->body, packed, n) == 0;
     free(packed);
     if (!is_same) {
         world_fault(world, "%s: is not as it was written", job->rec->job->name);
@@ -182,7 +185,7 @@ static void tell_job(const struct world *world,
     const struct sim_job *there = NULL;
 
     for (uint32_t i = 0; i < world->n_hosts; i++) {
-        for (uint32_t k = 0; k < MAX_HOST_JOBS; k++) {
+        for (uint32_t k = 0; k < world->n_host_jobs; k++) {
             if (strcmp(world->hosts[i].name, rec->host) == 0 &&
                 world->hosts[i].jobs[k].is_used &&
                 strcmp(world->hosts[i].jobs[k].name, rec->name) == 0) {

@@ -27,6 +27,11 @@ int64_t world_soon(struct world *world, int64_t ms)
     return (int64_t)(1 + world_random(world, (uint64_t)(ms * 1000))) * 1000;
 }
 
+int64_t world_soon_us(struct world *world, uint64_t us)
+{
+    return (int64_t)(1 + world_random(world, us)) * 1000;
+}
+
 static bool is_before(const struct task *a, const struct task *b)
 {
     return a->at_ns != b->at_ns ? a->at_ns < b->at_ns : a->order < b->order;
@@ -130,11 +135,12 @@ void world_init(struct world *world,
     world->random = seed;
     world->n_hosts = n_hosts;
     world->n_jobs = n_jobs;
-    world->checks_all = true;
+    world->n_host_jobs = n_hosts < 1000 ? MAX_HOST_JOBS : MAX_HOST_JOBS / 4;
+    world->checks_in = n_hosts < 1000 ? 1 : 1009;
     coord_limits_init(&world->limits);
     world->limits.make_wait_ms = 20000;
     world->limits.start_wait_ms = 20000;
-    world->limits.max_requests = 512;
+    world->limits.max_requests = 512 + 16 * n_jobs;
     world->limits.history = 4;
     world->limits.backoff_ms = 200;
     world->limits.max_backoff_ms = 2000;
@@ -149,6 +155,10 @@ void world_init(struct world *world,
 
         (void)snprintf(host->name, sizeof(host->name), "h%05" PRIu32, i);
         host->store = 1 + i;
+        host->jobs = calloc(world->n_host_jobs, sizeof(*host->jobs));
+        if (host->jobs == NULL) {
+            abort();
+        }
         host->n_slots = 2 + (uint32_t)world_random(world, MAX_SLOTS - 1);
         agent_start(world, i);
     }
@@ -163,12 +173,15 @@ void world_done(struct world *world)
     coordinator_stop(world);
     coord_actions_done(&world->actions);
     for (uint32_t i = 0; i < world->n_hosts; i++) {
-        for (uint32_t k = 0; k < MAX_HOST_JOBS; k++) {
+        for (uint32_t k = 0; k < world->n_host_jobs; k++) {
             if (world->hosts[i].jobs[k].target != NULL) {
                 retile__v1__job_target__free_unpacked(
                     world->hosts[i].jobs[k].target, NULL);
             }
         }
+    }
+    for (uint32_t i = 0; i < world->n_hosts; i++) {
+        free(world->hosts[i].jobs);
     }
     for (size_t i = 0; i < world->tasks.n; i++) {
         free(world->tasks.items[i].bytes);

@@ -109,8 +109,8 @@ struct sim_host {
     uint32_t n_slots;
     bool broken[MAX_SLOTS];
     bool is_up, is_paused;
-    uint64_t epoch, session; /* 0: none */
-    struct sim_job jobs[MAX_HOST_JOBS];
+    uint64_t epoch, session;          /* 0: none */
+    struct sim_job *jobs;             /* world.n_host_jobs */
     uint64_t device_users[MAX_SLOTS]; /* job and generation, hashed; 0: none */
 };
 
@@ -174,7 +174,7 @@ struct world {
     BASE_VEC(struct sim_call) calls;
 
     struct sim_host *hosts;
-    uint32_t n_hosts, n_jobs;
+    uint32_t n_hosts, n_jobs, n_host_jobs;
     uint32_t n_submitted;
     uint64_t n_requests, n_client_calls;
 
@@ -183,7 +183,7 @@ struct world {
     bool is_verbose;
     char fault[512]; /* not empty: what is wrong */
     uint64_t n_done, n_events;
-    bool checks_all; /* coord_invariant after each step */
+    uint64_t checks_in; /* coord_invariant after so many steps */
 };
 
 /* scheduler, world.c */
@@ -198,6 +198,7 @@ bool world_chance(struct world *world, uint64_t one_in);
 void world_at(struct world *world, int64_t in_ns, struct task task);
 /* @ms a few of them, at random. */
 int64_t world_soon(struct world *world, int64_t ms);
+int64_t world_soon_us(struct world *world, uint64_t us);
 void world_fault(struct world *world, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 void world_trace(struct world *world, const void *bytes, size_t n);
@@ -212,6 +213,10 @@ void coordinator_crash(struct world *world);
 /* Its records are kept aside; it dies and finds those that were. */
 void coordinator_snapshot(struct world *world);
 void coordinator_restore(struct world *world);
+/* The first record that is not below this one. */
+size_t records_lower(const struct world *world,
+                     enum coord_record_kind kind,
+                     struct base_str id);
 void records_done(struct sim_record *items, size_t n);
 void coordinator_task(struct world *world, struct task *task);
 
