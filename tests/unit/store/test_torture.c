@@ -28,6 +28,7 @@
 #define N_BYTES (ROWS * COLS)
 
 enum { N_STATES = 4, N_READERS = 3, N_CHANGERS = 2, MAX_VERSIONS = 3 };
+enum { MIN_DONE = 5 }; /* of each, however busy the machine is */
 
 static unsigned char byte_of(uint64_t step, uint64_t at)
 {
@@ -344,7 +345,7 @@ static int play(enum role role,
     enum base_code code = store_root_open(store->path, &root, &err);
 
     (void)alarm(120); /* nothing hangs */
-    while (code == BASE_OK && now_s() < end_s) {
+    while (code == BASE_OK && (now_s() < end_s || n_done < MIN_DONE)) {
         if (role == READER) {
             code = read_one(root, &seed, &err);
         } else if (role == CHECKER) {
@@ -357,9 +358,9 @@ static int play(enum role role,
         }
         n_done++;
     }
-    if (code != BASE_OK || n_done < 5) {
+    if (code != BASE_OK) {
         (void)fprintf(stderr, "%s: %" PRIu64 " done: %s\n", names[role], n_done,
-                      code != BASE_OK ? err.text : "too few");
+                      err.text);
         return 1;
     }
     (void)printf("%s: %" PRIu64 "\n", names[role], n_done);
