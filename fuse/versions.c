@@ -23,6 +23,15 @@ static void version_free(struct fs_versions *versions,
     fs_version_free(version);
 }
 
+void versions_keep_lock(const struct fs_versions *versions,
+                        struct fs_version *version)
+{
+    const struct store_version *stored = store_source_version(version->source);
+
+    version->line_id =
+        fs_line_keep(versions->line, store_version_lock_fd(stored));
+}
+
 void versions_close(struct fs_versions *versions, struct fs_version *version)
 {
     const struct store_version *stored =

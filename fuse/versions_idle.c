@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "fuse/line.h"
 #include "fuse/versions_impl.h"
 #include "store/change.h"
 
@@ -79,6 +80,7 @@ static enum base_code renew(struct fs_versions *versions,
         return BASE_OK;
     }
     BASE_TRY(versions_open_again(versions, version, &fresh, err));
+    versions_keep_lock(versions, fresh);
     (void)pthread_mutex_lock(&versions->lock);
     is_ours = n_own_holds(versions, version) > 0 && is_alone(versions, version);
     if (is_ours) {
@@ -89,6 +91,9 @@ static enum base_code renew(struct fs_versions *versions,
         fresh = NULL;
     }
     (void)pthread_mutex_unlock(&versions->lock);
+    if (fresh != NULL) { /* else the holder would hold it as long as we live */
+        fs_line_drop(versions->line, fresh->line_id);
+    }
     return BASE_OK;
 }
 

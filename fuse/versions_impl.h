@@ -29,6 +29,10 @@ struct fs_versions {
 bool versions_take_holds(struct fs_versions *versions,
                          struct fs_version *version,
                          uint64_t n);
+/* Let the holder hold the lock of @version, too, which is about to be among the
+ * open ones: versions_close ends that. */
+void versions_keep_lock(const struct fs_versions *versions,
+                        struct fs_version *version);
 /* Without the lock. */
 void versions_close(struct fs_versions *versions, struct fs_version *version);
 

@@ -136,7 +136,6 @@ static enum base_code open_published(struct fs_versions *versions,
     int64_t created_ns;
     uint64_t step;
     bool is_saved;
-    int lock_fd; /* the source's, once that has the version */
 
     BASE_TRY(store_version_open(versions->root, versions->options->job, number,
                                 &stored, err));
@@ -151,14 +150,12 @@ static enum base_code open_published(struct fs_versions *versions,
                          "%" PRIu64,
                          number, FS_MAX_VERSION);
     }
-    lock_fd = store_version_lock_fd(stored);
     BASE_TRY(store_source_open_version(versions->root, &stored, &source, err));
     if (versions->options->is_verifying) {
         BASE_TRY(store_verify_create(source, &verify, err));
     }
     BASE_TRY(fs_version_create(number, &source, ret, err));
     (*ret)->verify = base_steal(&verify);
-    (*ret)->line_id = fs_line_keep(versions->line, lock_fd);
     (*ret)->step = step;
     (*ret)->is_saved = is_saved;
     (*ret)->time =
@@ -209,6 +206,7 @@ static enum base_code open_new(struct fs_versions *versions,
     BASE_TRY(open_published(versions, number, &version, err));
     BASE_TRY(add_layouts(versions, version, is_start, err));
     BASE_TRY(set_kept(versions, version, err));
+    versions_keep_lock(versions, version);
     *ret = version;
     add_open(versions, base_steal(&version));
     fs_versions_follow(versions);
