@@ -17,6 +17,7 @@
 static const char *layout_text;
 static const char *import_text;
 static const char *from_text;
+static const char *import_layout_text;
 static const char *host_text;
 static const char *restarts_text;
 static const char *keep_text;
@@ -26,11 +27,14 @@ static bool wants_json;
 
 static const struct base_option options[] = {
     {"layout", 0, "SPEC",
-     "submit: a YAML file, or a short form (default: that of what it starts "
-     "from)",
+     "submit: what it trains under, a YAML file or a short form (default: the "
+     "layout of what it starts from)",
      &layout_text, NULL},
     {"import", 0, "DIR", "submit: start from this checkpoint directory",
      &import_text, NULL},
+    {"import-layout", 0, "SPEC",
+     "submit: the layout DIR is in, when it has no layout.yaml",
+     &import_layout_text, NULL},
     {"from", 0, "JOB[@V]", "submit: start from a version of another job",
      &from_text, NULL},
     {"host", 0, "HOST", "submit: where (default: the coordinator chooses)",
@@ -222,6 +226,7 @@ struct submission {
     char *name;
     char *layout;
     char *start;
+    char *import_layout;
     char *host;
 };
 
@@ -230,6 +235,7 @@ static void submission_done(struct submission *submission)
     free(submission->name);
     free(submission->layout);
     free(submission->start);
+    free(submission->import_layout);
     free(submission->host);
 }
 
@@ -255,6 +261,15 @@ static enum base_code fill_start(struct submission *submission,
         BASE_TRY(absolute(import_text, &submission->start, err));
         request->import_dir = submission->start;
         request->start_case = RETILE__V1__SUBMIT_JOB_REQUEST__START_IMPORT_DIR;
+    } else if (import_layout_text != NULL) {
+        return base_fail(err, BASE_BAD_ARG,
+                         "--import-layout says what the directory of --import "
+                         "is in");
+    }
+    if (import_layout_text != NULL) {
+        BASE_TRY(cli_layout_text("--import-layout", import_layout_text,
+                                 &submission->import_layout, err));
+        request->import_layout = submission->import_layout;
     }
     if (from_text != NULL) {
         submission->start = strdup(from_text);
@@ -411,6 +426,7 @@ static enum base_code check_options(enum word word, struct base_err *err)
     } rules[] = {
         {"--layout", layout_text != NULL, 1u << SUBMIT},
         {"--import", import_text != NULL, 1u << SUBMIT},
+        {"--import-layout", import_layout_text != NULL, 1u << SUBMIT},
         {"--from", from_text != NULL, 1u << SUBMIT},
         {"--host", host_text != NULL, 1u << SUBMIT},
         {"--max-restarts", restarts_text != NULL, 1u << SUBMIT},

@@ -175,6 +175,7 @@ static const struct rule submit_job_request[] = {
     NAME_OR_NOT("host"),
     RESTARTS("max_restarts"),
     NUMBER("keep_versions", 0, N_VERSIONS),
+    TEXT("import_layout", MAX_LAYOUT),
 };
 static const struct rule submit_job_response[] = {MESSAGE("job")};
 static const struct rule list_jobs_response[] = {MESSAGES("jobs", N_JOBS)};

@@ -121,7 +121,7 @@ static void set_making(struct coord *coord,
     } else {
         making->kind = RETILE__V1__ATTEMPT_KIND__ATTEMPT_IMPORT;
         coord_text(coord, &making->import_dir, "%s", request->import_dir);
-        coord_text(coord, &making->layout, "%s", request->layout);
+        coord_text(coord, &making->layout, "%s", request->import_layout);
     }
     coord_text(coord, &rec->then_layout, "%s", request->layout);
 }
