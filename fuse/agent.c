@@ -278,6 +278,7 @@ fs_agent_create(struct fs *fs, struct fs_agent **ret, struct base_err *err)
     (void)pthread_mutex_init(&agent->lock, NULL); /* never fails here */
     BASE_TRY(make_cond(&agent->changed, err));
     agent->ordered = all != NULL ? all->current : 0;
+    agent_resume_closes(agent);
     (void)snprintf(agent->request, sizeof(agent->request), "%s",
                    fs_handover_asked(fs->handover));
     BASE_TRY(

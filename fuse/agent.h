@@ -77,6 +77,7 @@ struct fs_vote {
     const struct store_root *root; /* where it is */
     uint64_t attempt;
     uint64_t generation;
+    bool is_lost; /* it cannot be published: only FS_ABORT can come of it */
 };
 enum fs_decision fs_agent_vote(struct fs_agent *agent,
                                const struct fs_vote *vote,

@@ -157,23 +157,28 @@ int fs_agent_open_save(struct fs_agent *agent,
     return 0;
 }
 
-/* What is voted for; NULL: it cannot be opened (*err), or was just decided. */
-static Retile__V1__Version *describe(const struct fs_agent *agent,
-                                     const struct fs_vote *vote,
-                                     struct base_err *err)
+/* What is voted for: *ret NULL, nothing that could be published.
+ * Errors: BASE_NOT_FOUND  it was just decided
+ *         others of opening it */
+static enum base_code describe(const struct fs_agent *agent,
+                               const struct fs_vote *vote,
+                               Retile__V1__Version **ret,
+                               struct base_err *err)
 {
     BASE_AUTO(store_version) version = NULL;
-    Retile__V1__Version *said;
+    enum base_code code;
 
-    if (store_vote_open(vote->root, agent->fs->options->job, vote->attempt,
-                        &version, err) != BASE_OK) {
-        return NULL;
+    if (vote->is_lost) {
+        return BASE_OK;
     }
-    said = rpc_version_describe(version);
-    if (said == NULL) {
-        (void)base_fail(err, BASE_NO_MEM, "cannot vote");
+    code = store_vote_open(vote->root, agent->fs->options->job, vote->attempt,
+                           &version, err);
+    if (code == BASE_BAD_INPUT || code == BASE_MISMATCH) {
+        return BASE_OK;
     }
-    return said;
+    BASE_TRY(code);
+    *ret = rpc_version_describe(version);
+    return *ret != NULL ? BASE_OK : base_fail(err, BASE_NO_MEM, "cannot vote");
 }
 
 enum fs_decision fs_agent_vote(struct fs_agent *agent,
@@ -182,14 +187,14 @@ enum fs_decision fs_agent_vote(struct fs_agent *agent,
                                struct base_err *err)
 {
     Retile__V1__VoteRequest request = RETILE__V1__VOTE_REQUEST__INIT;
-    Retile__V1__Version *version = describe(agent, vote, err);
+    Retile__V1__Version *version = NULL;
     const Retile__V1__VoteResponse *response;
     enum fs_decision decision = FS_UNDECIDED;
     ProtobufCMessage *answer = NULL;
     enum rpc_code code;
     enum base_code rc;
 
-    if (version == NULL) {
+    if (describe(agent, vote, &version, err) != BASE_OK) {
         return FS_UNDECIDED;
     }
     request.job = text_of(agent->fs->options->job);
@@ -197,7 +202,7 @@ enum fs_decision fs_agent_vote(struct fs_agent *agent,
     request.generation = vote->generation;
     request.version = version;
     rc = ask(agent, "Vote", &request.base, timeout_ms, &code, &answer, err);
-    rpc_message_free(&version->base);
+    rpc_message_free((ProtobufCMessage *)version);
     if (rc != BASE_OK) {
         return FS_UNDECIDED;
     }
@@ -236,6 +241,17 @@ static struct agent_close *find_close(struct fs_agent *agent, uint64_t attempt)
     return NULL;
 }
 
+/* Lock held. */
+static void set_close(struct fs_agent *agent,
+                      struct agent_close *close,
+                      uint64_t attempt,
+                      const char *reason)
+{
+    *close = (struct agent_close){.attempt = attempt};
+    (void)snprintf(close->reason, sizeof(close->reason), "%s", reason);
+    agent->fs->handover->closes[close - agent->closes] = attempt;
+}
+
 static void on_closed(void *ctx,
                       const ProtobufCMessage *answer,
                       const struct rpc_status *status)
@@ -253,7 +269,7 @@ static void on_closed(void *ctx,
         close->is_asked = false;
         close->next_ns = agent_now_ns() + CLOSE_AGAIN_NS;
     } else if (close != NULL) { /* it is, or somebody else has decided */
-        *close = (struct agent_close){0};
+        set_close(agent, close, 0, "");
     }
     (void)pthread_cond_broadcast(&agent->changed);
 }
@@ -318,9 +334,22 @@ void fs_agent_close_save(struct fs_agent *agent,
     (void)pthread_mutex_lock(&agent->lock);
     close = find_close(agent, 0); /* else it is aborted with a later one */
     if (close != NULL && find_close(agent, attempt) == NULL) {
-        *close = (struct agent_close){.attempt = attempt};
-        (void)snprintf(close->reason, sizeof(close->reason), "%s", reason);
+        set_close(agent, close, attempt, reason);
         (void)pthread_cond_broadcast(&agent->changed);
     }
     (void)pthread_mutex_unlock(&agent->lock);
+}
+
+void agent_resume_closes(struct fs_agent *agent)
+{
+    size_t i;
+
+    for (i = 0; i < AGENT_MAX_CLOSES; i++) {
+        const uint64_t attempt = agent->fs->handover->closes[i];
+
+        if (attempt != 0) {
+            set_close(agent, &agent->closes[i], attempt,
+                      "its mount was interrupted");
+        }
+    }
 }

@@ -9,9 +9,10 @@
 #include "fuse/generation.h"
 #include "proto/rpc_client.h"
 
-enum { AGENT_MAX_CLOSES = 16, AGENT_REASON_BYTES = 96 };
+enum { AGENT_MAX_CLOSES = FS_HANDOVER_CLOSES, AGENT_REASON_BYTES = 96 };
 
-/* What is to be said of an attempt. */
+/* What is to be said of an attempt; its number is in the handover, too, in the
+ * same place. */
 struct agent_close {
     uint64_t attempt; /* 0: none */
     bool is_asked;
@@ -60,6 +61,8 @@ bool agent_is_interrupted(void);
 int64_t agent_send_closes(struct fs_agent *agent);
 /* Is there something that was not said yet?  Lock held. */
 bool agent_has_closes(const struct fs_agent *agent);
+/* Say what a dead server had not said; before any thread is there. */
+void agent_resume_closes(struct fs_agent *agent);
 /* For `changed`, INT64_MAX: without a deadline; lock held. */
 void agent_wait_until(struct fs_agent *agent, int64_t ns);
 

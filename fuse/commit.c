@@ -96,6 +96,9 @@ static enum base_code recover(struct fs_commit *commit, struct base_err *err)
         switch (steps[i].state) {
         case FS_STEP_OPEN:
             commit->has_open = true;
+            if (fs_handover_closes(commit->fs->handover, steps[i].attempt)) {
+                (void)fs_saves_set_attempt(commit->fs->saves, steps[i].step, 0);
+            }
             break;
         case FS_STEP_FROZEN:
             commit->has_open = true;

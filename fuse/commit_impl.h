@@ -39,6 +39,7 @@ struct fs_commit {
     struct fs_job undecided;        /* a frozen step whose vote is there */
     int64_t ask_ns;                 /* when to ask about it */
     struct base_err why_undecided;  /* the thread's */
+    uint64_t told_lost;             /* the same: the attempt that was told */
     bool is_asking;     /* the agent, for a step that is to be begun */
     bool is_publishing; /* between the look for foreign versions and the one
                            after: what appears may be our own */
@@ -110,6 +111,7 @@ int commit_open_attempt(struct fs_commit *commit,
 void commit_close_attempt(struct fs_commit *commit,
                           const struct fs_job *job,
                           const char *why);
+/* Also when it cannot be told. */
 bool commit_has_vote(struct fs_commit *commit, uint64_t attempt);
 /* The vote of @job is there, its step frozen: ask until it is decided, at most
  * until @until_ns, and do what is decided.  0: it is published and sealed;

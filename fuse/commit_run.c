@@ -198,17 +198,17 @@ do_publish(struct fs_commit *commit, struct fs_job *job, struct base_err *err)
     return rc != BASE_OK && is_over(commit, job) ? EROFS : commit_errno(rc);
 }
 
-/* Make the vote.  Where it cannot be made the attempt is over. */
-static int
-do_vote(struct fs_commit *commit, struct fs_job *job, struct base_err *err)
+/* Make the vote, once.  Where it cannot be made the attempt is over. */
+static int try_vote(struct fs_commit *commit,
+                    struct fs_job *job,
+                    enum base_code *ret_code,
+                    struct base_err *err)
 {
     uint64_t number = 0;
     enum base_code rc;
     int errnum = 0;
 
-    if (!has_begun_publishing(commit, job, err)) {
-        return EROFS;
-    }
+    *ret_code = BASE_OK;
     if (job->attempt == 0) { /* an earlier one was aborted */
         (void)pthread_mutex_lock(&commit->lock);
         errnum = commit_open_attempt(commit, job->generation, job->step,
@@ -225,9 +225,29 @@ do_vote(struct fs_commit *commit, struct fs_job *job, struct base_err *err)
     }
     if (rc != BASE_OK) {
         commit_close_attempt(commit, job, err->text);
+        job->attempt = 0;
+        *ret_code = rc;
         return is_over(commit, job) ? EROFS : commit_errno(rc);
     }
     return 0;
+}
+
+static int
+do_vote(struct fs_commit *commit, struct fs_job *job, struct base_err *err)
+{
+    enum base_code code;
+    int errnum;
+
+    if (!has_begun_publishing(commit, job, err)) {
+        return EROFS;
+    }
+    errnum = try_vote(commit, job, &code, err);
+    if (code == BASE_CHANGED && errnum != EROFS) {
+        /* The store has given its number: a dead server, or mount, had used it
+         * up and could not say so. */
+        errnum = try_vote(commit, job, &code, err);
+    }
+    return errnum;
 }
 
 /* @job's step as it is now. */

@@ -55,9 +55,10 @@ void commit_close_attempt(struct fs_commit *commit,
                           const struct fs_job *job,
                           const char *why)
 {
+    /* In this order: a server that follows in between finds it (recover). */
+    fs_agent_close_save(commit->fs->agent, job->attempt, why);
     (void)fs_saves_set_attempt(commit->fs->saves, job->step, 0); /* else it is
                                              found to be over when it is used */
-    fs_agent_close_save(commit->fs->agent, job->attempt, why);
 }
 
 bool commit_has_vote(struct fs_commit *commit, uint64_t attempt)
@@ -68,7 +69,7 @@ bool commit_has_vote(struct fs_commit *commit, uint64_t attempt)
     size_t i;
 
     if (store_vote_list(commit->root, &votes, &n, &err) != BASE_OK) {
-        return false;
+        return true;
     }
     for (i = 0; i < n; i++) {
         if (votes[i].number == attempt &&
@@ -79,19 +80,29 @@ bool commit_has_vote(struct fs_commit *commit, uint64_t attempt)
     return false;
 }
 
-static bool is_published(struct fs_commit *commit, uint64_t attempt)
+static enum base_code find_published(struct fs_commit *commit,
+                                     uint64_t attempt,
+                                     bool *ret_is_there,
+                                     struct base_err *err)
 {
     BASE_AUTO_MEM uint64_t *numbers = NULL;
-    struct base_err err;
     size_t n = 0;
     size_t i;
 
-    if (fs_versions_list(commit->fs->versions, &numbers, &n, &err) != BASE_OK) {
-        return false;
-    }
+    BASE_TRY(fs_versions_list(commit->fs->versions, &numbers, &n, err));
     for (i = 0; i < n && numbers[i] != attempt; i++) {
     }
-    return i < n;
+    *ret_is_there = i < n;
+    return BASE_OK;
+}
+
+static bool is_published(struct fs_commit *commit, uint64_t attempt)
+{
+    struct base_err err;
+    bool is_there = false;
+
+    return find_published(commit, attempt, &is_there, &err) == BASE_OK &&
+           is_there;
 }
 
 /* What is decided. */
@@ -138,6 +149,36 @@ open_again(struct fs_commit *commit, const struct fs_job *job, const char *why)
     return is_over ? EROFS : EIO;
 }
 
+/* Can it never be published? */
+static bool is_damage(enum base_code code)
+{
+    return code == BASE_CHANGED || code == BASE_BAD_INPUT ||
+           code == BASE_MISMATCH;
+}
+
+/* It was committed, and cannot be published; *err says why.  When coordinator
+ * and people know, the step is open again; else it is tried once more. */
+static int
+lose(struct fs_commit *commit, const struct fs_job *job, struct base_err *err)
+{
+    const struct fs_vote vote = {commit->root, job->attempt, job->generation,
+                                 true};
+    struct base_err none;
+
+    if (commit->told_lost != job->attempt) {
+        commit->told_lost = job->attempt;
+        commit_tell_step(commit, BASE_ERROR, "save lost", job->generation,
+                         job->step, err->text);
+    }
+    if (fs_agent_vote(commit->fs->agent, &vote, ASK_MS, &none) == FS_ABORT &&
+        store_vote_remove(commit->root, commit->fs->options->job, job->attempt,
+                          &none) == BASE_OK) {
+        return open_again(commit, job, err->text);
+    }
+    set_undecided(commit, job);
+    return EIO;
+}
+
 /* Returns what commit_decide does. */
 static int carry_out(struct fs_commit *commit,
                      const struct fs_job *job,
@@ -165,6 +206,9 @@ static int carry_out(struct fs_commit *commit,
     if (rc == BASE_NOT_FOUND) { /* somebody has removed it */
         return open_again(commit, job, err->text);
     }
+    if (is_damage(rc)) {
+        return lose(commit, job, err);
+    }
     set_undecided(commit, job);
     return commit_errno(rc);
 }
@@ -175,10 +219,13 @@ static bool is_done(struct fs_commit *commit,
                     int *ret_errnum,
                     struct base_err *err)
 {
-    if (commit_has_vote(commit, job->attempt)) {
+    bool is_there = false;
+
+    if (commit_has_vote(commit, job->attempt) ||
+        find_published(commit, job->attempt, &is_there, err) != BASE_OK) {
         return false;
     }
-    if (is_published(commit, job->attempt)) {
+    if (is_there) {
         seal(commit, job);
         *ret_errnum = 0;
         return true;
@@ -215,7 +262,8 @@ int commit_decide(struct fs_commit *commit,
                   int64_t until_ns,
                   struct base_err *err)
 {
-    const struct fs_vote vote = {commit->root, job->attempt, job->generation};
+    const struct fs_vote vote = {commit->root, job->attempt, job->generation,
+                                 false};
     enum fs_decision decision;
     int64_t left_ns;
     int errnum;
@@ -270,12 +318,16 @@ void commit_recover_vote(struct fs_commit *commit, const struct fs_step *step)
     struct fs_job job = {.generation = step->generation,
                          .step = step->step,
                          .attempt = step->attempt};
+    struct base_err err;
+    bool is_there = false;
 
     fs_versions_generations(commit->fs->versions, &all);
     job.parent = all.seen;
-    if (job.attempt != 0 && commit_has_vote(commit, job.attempt)) {
+    if (job.attempt != 0 &&
+        (commit_has_vote(commit, job.attempt) ||
+         find_published(commit, job.attempt, &is_there, &err) != BASE_OK)) {
         commit->undecided = job; /* asked about at once */
-    } else if (job.attempt != 0 && is_published(commit, job.attempt)) {
+    } else if (is_there) {
         commit_seal(commit, &job, job.attempt);
     } else {
         /* The attempt may have been used up. */

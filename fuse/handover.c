@@ -59,6 +59,18 @@ const char *fs_handover_asked(const struct fs_handover *handover)
     return at == 1 || at == 2 ? handover->requests[at - 1] : "";
 }
 
+bool fs_handover_closes(const struct fs_handover *handover, uint64_t attempt)
+{
+    uint32_t i;
+
+    for (i = 0; i < FS_HANDOVER_CLOSES; i++) {
+        if (attempt != 0 && handover->closes[i] == attempt) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void fs_handover_enter(struct fs_handover *handover)
 {
     const unsigned now = handover->incarnation + 1;

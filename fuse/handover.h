@@ -25,6 +25,8 @@
 #define FS_HANDOVER_LAYOUTS  256u /* of a version, below as/ */
 #define FS_HANDOVER_ONCES    256u
 
+#define FS_HANDOVER_CLOSES 16u /* attempts */
+
 #define FS_REQUEST_BYTES 4096u /* of gen/G/request, and its NUL */
 
 /* A node that has open handles. */
@@ -71,6 +73,9 @@ struct fs_handover {
     atomic_uint generations_at; /* 1 + index of the valid one; 0: none */
     char requests[2][FS_REQUEST_BYTES]; /* the same */
     atomic_uint requests_at;
+    /* Attempts of which nothing comes, which the agent was not told yet; 0:
+     * free.  The agent's lock. */
+    atomic_uint_fast64_t closes[FS_HANDOVER_CLOSES];
 };
 
 /* New memory, zeroed; processes that are forked from this one share it. */
@@ -112,5 +117,8 @@ fs_handover_generations(const struct fs_handover *handover);
  * is cut off.  "": nothing. */
 void fs_handover_ask(struct fs_handover *handover, const char *request);
 const char *fs_handover_asked(const struct fs_handover *handover);
+
+/* Is @attempt among those that the agent is to be told of? */
+bool fs_handover_closes(const struct fs_handover *handover, uint64_t attempt);
 
 #endif

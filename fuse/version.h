@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <time.h>
 
+#include "fuse/idle.h"
 #include "fuse/subtree.h"
 #include "store/gather.h"
 
@@ -50,6 +51,7 @@ struct fs_version {
     uint64_t line_id;     /* of its lock, kept by the holder */
     uint64_t n_uses;      /* requests so far, and when it was last visited */
     uint64_t n_uses_seen; /* by fs_versions_idle */
+    struct fs_idle idle;  /* owner: the watch thread */
     struct fs_version *next;
 };
 

@@ -119,23 +119,23 @@ static void visit_idle(void *ctx, struct fs_version *version)
     struct idle_visit *visit = ctx;
     struct fs_versions *versions = visit->versions;
     bool is_kept;
-    bool is_idle;
+    bool is_used;
 
     if (version->is_at_root) {
         return;
     }
     (void)pthread_mutex_lock(&versions->lock);
     is_kept = n_own_holds(versions, version) > 0;
-    is_idle =
-        version->n_handles == 0 && version->n_uses == version->n_uses_seen;
+    is_used = version->n_handles > 0 || version->n_uses != version->n_uses_seen;
     version->n_uses_seen = version->n_uses;
     (void)pthread_mutex_unlock(&versions->lock);
     if (is_kept && !store_version_is_replaced(
                        versions->root, store_source_version(version->source))) {
+        version->idle = (struct fs_idle){0}; /* nothing is tried */
         return;
     }
     visit->is_any = true;
-    if (!is_idle) {
+    if (!fs_idle_look(&version->idle, is_used)) {
         return;
     }
     visit->fn(visit->ctx, version);

@@ -5,7 +5,7 @@
  *
  * The kernel does not tell when a version's last user (a working directory, say)
  * is gone; so while such a version is open the thread looks a few times a
- * second. */
+ * second, and asks the kernel to forget it ever more seldom (fuse/idle.h). */
 #ifndef FUSE_WATCH_H
 #define FUSE_WATCH_H
 

@@ -415,7 +415,7 @@ static const struct rule close_save_request[] = {
 };
 static const struct rule vote_request[] = {
     COUNT("session"),    NAME("job"),        NUMBER("attempt", 1, INT64_MAX),
-    COUNT("generation"), MESSAGE("version"),
+    COUNT("generation"), MESSAGE_OR_NOT("version"),
 };
 static const struct rule vote_response[] = {
     ENUM_SET("decision"),

@@ -310,9 +310,22 @@ enum base_code store_vote_open(const struct store_root *root,
                                struct store_version **ret,
                                struct base_err *err)
 {
-    return open_file(root, store_vote_path(job, number, "/version"), "manifest",
-                     base_path("%s@%" PRIu64 " (a vote)", job, number), number,
-                     ret, err);
+    enum base_code code = open_file(
+        root, store_vote_path(job, number, "/version"), "manifest",
+        base_path("%s@%" PRIu64 " (a vote)", job, number), number, ret, err);
+    BASE_AUTO_MEM char *path = NULL;
+    bool is_there = false;
+
+    if (code != BASE_NOT_FOUND) {
+        return code;
+    }
+    path = store_vote_path(job, number, "");
+    if (path == NULL) {
+        return base_fail(err, BASE_NO_MEM, "no memory for a vote");
+    }
+    BASE_TRY(store_vote_is_cast(root, path, &is_there, NULL));
+    return is_there ? base_wrap(err, BASE_BAD_INPUT, "a vote is not whole")
+                    : code;
 }
 
 bool store_replaced_parse(const char *name, uint64_t *ret)

@@ -138,7 +138,9 @@ static enum base_code check_adopted(const struct store_root *root,
         }
         if (fstatat(store_root_fd(root), path, &now, AT_SYMLINK_NOFOLLOW) !=
             0) {
-            return base_fail_errno(err, errno, "%s: cannot stat", path);
+            return errno == ENOENT
+                       ? base_fail(err, BASE_CHANGED, "%s: is gone", path)
+                       : base_fail_errno(err, errno, "%s: cannot stat", path);
         }
         if ((uint64_t)now.st_ino != was->ino ||
             (uint64_t)now.st_size != was->n_bytes ||
@@ -234,7 +236,11 @@ static enum base_code decide_publish(struct store_root *root,
     }
     BASE_TRY(store_vote_is_cast(root, path, &is_there, err));
     if (is_there) {
-        return publish(root, job, number, err);
+        enum base_code code = publish(root, job, number, err);
+
+        return code == BASE_NOT_FOUND /* a part of it: the lock is ours */
+                   ? base_wrap(err, BASE_BAD_INPUT, "a vote is not whole")
+                   : code;
     }
     BASE_TRY(find_published(root, job, number, &is_there, err));
     return is_there ? BASE_OK

@@ -64,7 +64,8 @@ enum base_code store_vote_list(const struct store_root *root,
 
 /* The version that it would be, without its table (store_version_table is NULL).
  * While that is open the vote cannot be removed.
- * Errors: BASE_NOT_FOUND (decided meanwhile), BASE_BAD_INPUT, BASE_MISMATCH */
+ * Errors: BASE_NOT_FOUND (decided meanwhile), BASE_BAD_INPUT (also: its manifest
+ * is gone), BASE_MISMATCH */
 enum base_code store_vote_open(const struct store_root *root,
                                const char *job,
                                uint64_t number,
@@ -73,8 +74,9 @@ enum base_code store_vote_open(const struct store_root *root,
 
 /* Publish: takes the lock, one rename.  BASE_OK when it was published already.
  * Errors: BASE_NOT_FOUND  there is neither such a vote nor such a version
- *         BASE_CHANGED    a staged file was written to since
+ *         BASE_CHANGED    a staged file was written to since, or is gone
  *         BASE_BAD_INPUT, BASE_MISMATCH  vote or manifest are damaged
+ *         (after these three it can only be removed)
  *         BASE_EXISTS     (the lock), BASE_IO: ask again */
 enum base_code store_vote_publish(struct store_root *root,
                                   const char *job,

@@ -197,6 +197,13 @@ static void drop_vote(struct worker_job *job, uint64_t number)
     job->votes.n = n;
 }
 
+/* Can it never be published? */
+static bool is_damage(enum base_code code)
+{
+    return code == BASE_CHANGED || code == BASE_BAD_INPUT ||
+           code == BASE_MISMATCH;
+}
+
 /* A decision that could not be carried out stays, and is tried again. */
 static void settle_vote(struct worker_job *job, const struct worker_work *work)
 {
@@ -206,6 +213,11 @@ static void settle_vote(struct worker_job *job, const struct worker_work *work)
         if (vote->number == work->number) {
             vote->is_asked = false;
             vote->next_ns = worker_now_ns() + WORKER_AGAIN_NS;
+            if (work->kind == WORKER_WORK_PUBLISH && is_damage(work->code)) {
+                vote->decision = RETILE__V1__DECISION__DECISION_UNSPECIFIED;
+                rpc_message_free((ProtobufCMessage *)vote->version);
+                vote->version = NULL; /* the coordinator has to know */
+            }
         }
     }
     if (work->code == BASE_OK || work->code == BASE_NOT_FOUND ||

@@ -1,7 +1,9 @@
 /* Votes: asked of the coordinator until it decides, then carried out.
  *
  * An error decides nothing: the vote is asked for again, on the next session
- * when there is none.  Only COMMIT or ABORT is a decision. */
+ * when there is none.  Only COMMIT or ABORT is a decision.  One that is damaged,
+ * or that turns out to be when it is to be published, is asked for without a
+ * version: the coordinator then knows, and says ABORT. */
 #include <retile/v1/agents.pb-c.h>
 #include <stdlib.h>
 #include <string.h>
@@ -110,9 +112,14 @@ static void carry_out(struct worker_job *job, struct worker_vote *vote)
     vote->is_asked = worker_job_work(
         job, is_commit ? WORKER_WORK_PUBLISH : WORKER_WORK_DISCARD,
         vote->number);
-    base_log(BASE_NOTICE,
-             is_commit ? "a vote is committed" : "a vote is aborted", "job",
-             job->name);
+    if (vote->version == NULL) {
+        base_log(BASE_ERROR, "a vote is damaged, and given up", "job",
+                 job->name);
+    } else {
+        base_log(BASE_NOTICE,
+                 is_commit ? "a vote is committed" : "a vote is aborted", "job",
+                 job->name);
+    }
 }
 
 void worker_job_votes(struct worker_job *job, int64_t *wake_ns)
@@ -129,9 +136,6 @@ void worker_job_votes(struct worker_job *job, int64_t *wake_ns)
             *wake_ns = vote->next_ns < *wake_ns ? vote->next_ns : *wake_ns;
         } else if (vote->decision !=
                    RETILE__V1__DECISION__DECISION_UNSPECIFIED) {
-            carry_out(job, vote);
-        } else if (vote->version == NULL) { /* damaged: it cannot be kept */
-            vote->decision = RETILE__V1__DECISION__DECISION_ABORT;
             carry_out(job, vote);
         } else if (worker_session_is_up(job->agent->session)) {
             ask_for(job, vote); /* else the session touches us */

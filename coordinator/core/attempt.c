@@ -116,16 +116,12 @@ void attempt_abort(struct coord *coord,
     attempt_serve_waiting(coord, job);
 }
 
-void attempt_give_up(struct coord *coord,
-                     struct coord_job *job,
-                     const char *reason)
+/* With it, what it was made for. */
+static void
+give_up(struct coord *coord, struct coord_job *job, const char *reason)
 {
     Retile__Coordinator__JobRecord *rec = job->rec;
-    Retile__V1__Attempt *attempt = rec->job->attempt;
 
-    if (attempt == NULL || attempt->state != ATTEMPT_OPEN) {
-        return;
-    }
     attempt_abort(coord, job, reason);
     if (job->host == NULL || job->host->session == 0) {
         return; /* its host is away: again when it is back */
@@ -137,6 +133,51 @@ void attempt_give_up(struct coord *coord,
     } else {
         change_drop(coord, job);
     }
+}
+
+void attempt_give_up(struct coord *coord,
+                     struct coord_job *job,
+                     const char *reason)
+{
+    const Retile__V1__Attempt *attempt = job->rec->job->attempt;
+
+    if (attempt != NULL && attempt->state == ATTEMPT_OPEN) {
+        give_up(coord, job, reason);
+    }
+}
+
+/* The newest step that the generation saved and that is there; 0: none. */
+static uint64_t last_step(const Retile__V1__Job *rec)
+{
+    uint64_t step = 0;
+
+    for (size_t i = 0; i < rec->n_versions; i++) {
+        const Retile__V1__Version *version = rec->versions[i];
+
+        if (version->kind == ATTEMPT_SAVE && version->has_step &&
+            version->number > rec->generation->load && version->step > step) {
+            step = version->step;
+        }
+    }
+    return step;
+}
+
+void attempt_lose(struct coord *coord,
+                  struct coord_job *job,
+                  const char *reason)
+{
+    Retile__V1__Job *rec = job->rec->job;
+
+    if (rec->attempt->kind != ATTEMPT_SAVE) {
+        give_up(coord, job, reason);
+        return;
+    }
+    if (rec->attempt->state == ATTEMPT_COMMITTED &&
+        rec->attempt->generation == rec->generation->number) {
+        rec->generation->last_step = last_step(rec); /* it may come again */
+    }
+    attempt_abort(coord, job, reason);
+    job_wake(coord, job);
 }
 
 void attempt_commit(struct coord *coord,

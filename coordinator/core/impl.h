@@ -365,6 +365,11 @@ void attempt_ready(struct coord *coord,
 void attempt_give_up(struct coord *coord,
                      struct coord_job *job,
                      const char *reason);
+/* Nothing can be made of the attempt that is open, or committed: its bytes are
+ * lost.  The same, and the step of a save may be saved again. */
+void attempt_lose(struct coord *coord,
+                  struct coord_job *job,
+                  const char *reason);
 /* Open what the job needs made.  False: it has to wait; @why says what for. */
 bool attempt_make(struct coord *coord, struct coord_job *job, char *why);
 void attempt_serve_waiting(struct coord *coord, struct coord_job *job);

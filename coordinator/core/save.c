@@ -203,7 +203,7 @@ static const char *what_is_wrong(const struct coord_job *job,
     const Retile__V1__Attempt *attempt = job->rec->job->attempt;
     const Retile__V1__Generation *generation = generation_current(job);
 
-    if (vote->version == NULL || vote->version->number != vote->attempt) {
+    if (vote->version->number != vote->attempt) {
         return "the vote is for another version";
     }
     if (attempt->kind != ATTEMPT_SAVE) {
@@ -219,6 +219,21 @@ static const char *what_is_wrong(const struct coord_job *job,
     return vote->version->has_step && vote->version->step != attempt->step
                ? "the vote is for another step"
                : NULL;
+}
+
+/* The host has a vote that nothing can be made of. */
+static void lose(struct coord *coord,
+                 struct coord_job *job,
+                 const struct coord_call *call,
+                 uint64_t number)
+{
+    static const char why[] = "its bytes are damaged or lost";
+    const Retile__V1__Attempt *attempt = job->rec->job->attempt;
+
+    answer_vote(coord, call, false, why);
+    if (attempt != NULL && attempt->number == number) {
+        attempt_lose(coord, job, why);
+    }
 }
 
 void call_vote(struct coord *coord, const struct coord_call *call)
@@ -239,7 +254,7 @@ void call_vote(struct coord *coord, const struct coord_call *call)
         answer_vote(coord, call, false, "no such job on this host");
         return;
     }
-    if (attempt_was_committed(job, vote->attempt)) {
+    if (vote->version != NULL && attempt_was_committed(job, vote->attempt)) {
         answer_vote(coord, call, true, "");
         return;
     }
@@ -248,6 +263,10 @@ void call_vote(struct coord *coord, const struct coord_call *call)
         job_touch(coord, job);
     }
     attempt = job->rec->job->attempt;
+    if (vote->version == NULL) {
+        lose(coord, job, call, vote->attempt);
+        return;
+    }
     if (attempt == NULL || attempt->number != vote->attempt) {
         answer_vote(coord, call, false, "the attempt is not open");
         return;

@@ -62,7 +62,7 @@ static const struct machine machines[] = {
     {"attempt",
      {[0] = {"none", TO(ATTEMPT_OPEN)},
       [ATTEMPT_OPEN] = {"open", TO(ATTEMPT_COMMITTED) | TO(ATTEMPT_ABORTED)},
-      /* Aborted only when its bytes are lost with their store. */
+      /* Aborted only when its bytes are lost, or with their store. */
       [ATTEMPT_COMMITTED] = {"committed",
                              TO(ATTEMPT_READY) | TO(ATTEMPT_ABORTED)},
       [ATTEMPT_READY] = {"ready", 0},

@@ -205,6 +205,30 @@ def refuses_what_cannot_be_made():
         agent.stop()
 
 
+def gives_up_damaged_votes():
+    """What was committed and cannot be published: the coordinator is told."""
+    with Case() as (coordinator, agent):
+        agent.start()
+        imported(coordinator, agent)
+        coordinator.want("gpt", highest=2, keep=[1, 2], attempt=attempt(
+            2, "RESCALE", parent=1, layout="tp=4"))
+        wait_for(lambda: coordinator.votes[-1].attempt == 2)
+        # Damaged while it waits for the answer; and then while nobody runs.
+        manifest = agent.store / "staging/vote.gpt.2/version/manifest"
+        manifest.unlink()
+        coordinator.decisions["gpt", 2] = COMMIT
+        wait_for(lambda: not coordinator.votes[-1].HasField("version"))
+        agent.kill()
+        coordinator.decisions["gpt", 2] = ABORT
+        n_votes = len(coordinator.votes)
+        agent.start()
+        wait_for(lambda: not os.listdir(agent.store / "staging"))
+        assert [(v.attempt, v.HasField("version"))
+                for v in coordinator.votes[n_votes:]] == [(2, False)]
+        wait_for(lambda: versions(coordinator) == [1])
+        agent.stop()
+
+
 def plans():
     with Case() as (coordinator, agent):
         agent.start()
@@ -455,6 +479,6 @@ def survives_each_fault_point():
 if __name__ == "__main__":
     run_all([registers_and_renews, supervises_a_mount,
              tells_of_devices_that_break, makes_versions,
-             refuses_what_cannot_be_made, plans, runs_generations,
+             refuses_what_cannot_be_made, gives_up_damaged_votes, plans, runs_generations,
              forwards_saves, goes_on_without_a_coordinator,
              is_followed_after_a_kill, survives_each_fault_point])

@@ -251,6 +251,70 @@ def undecided(lab, agent, mount):
     agent.on_vote = None
 
 
+def part_lost(lab, agent):
+    """Committed, and it cannot be published: all are told, and it is mended."""
+    import fake_agent
+    staging = lab.store / "staging"
+    mount = AgentMount(lab, agent)
+    agent.order(generation=1, layout=LAYOUT)
+
+    commit(mount.begin(4))
+
+    def write_past_us(request):
+        """Into a file that was voted for, and commit."""
+        if not request.HasField("version"):
+            return fake_agent.ABORT
+        with open(next(staging.glob("save.*/5/ranks/*/model.safetensors")),
+                  "r+b") as file:
+            file.seek(-1, os.SEEK_END)
+            file.write(b"!")
+        return fake_agent.COMMIT
+
+    def damage(request):
+        if request.HasField("version"):
+            next(staging.glob("vote.*/version/manifest")).unlink()
+            return fake_agent.COMMIT
+        return fake_agent.ABORT
+
+    for step, harm in ((5, write_past_us), (6, damage)):
+        agent.on_vote = harm
+        tmp = mount.begin(step)
+        before = lab.versions()
+        n_events = len(mount.tells("save lost"))
+        fails(harm.__name__, errno.EIO, commit, tmp)
+        check(len(mount.tells("save lost")) == n_events + 1, mount.events())
+        check([v.HasField("version") for v in agent.votes[-2:]] ==
+              [True, False], agent.votes)
+        check(lab.versions() == before, "it was published", lab.versions())
+        shutil.rmtree(tmp / "ranks")
+        saves.write_plain(tmp, saves.State(step))
+        agent.on_vote = None
+        check(commit(tmp) == agent.votes[-1].attempt, "it cannot be mended")
+    mount.unmount()
+
+
+def part_closes(lab, agent):
+    """What a dead server had to tell its agent the next one tells."""
+    mount = AgentMount(lab, agent)
+    agent.order(generation=1, layout=LAYOUT)
+    first = commit(mount.begin(5))
+    tmp = mount.tmp(9)
+    tmp.mkdir()
+    agent.die()
+    tmp.rmdir()
+    os.kill(mount.pid, signal.SIGKILL)
+    os.listdir(mount.path)
+    agent.live()
+    eventually("it is told that the step is gone", lambda: [
+        c.attempt for c in agent.closed] == [agent.votes[-1].attempt + 1])
+    # A number that the store has given, of which nobody could say so.
+    agent.on_open = lambda _: agent.__setattr__("on_open", None) or first
+    tmp = mount.begin(10)
+    check(agent.on_open is None, "it did not ask")
+    check(commit(tmp) > first, "it does not ask for another number")
+    mount.unmount()
+
+
 def writes(path):
     try:
         path.write_bytes(b"")
@@ -363,7 +427,8 @@ def killed(lab, agent, point, decision, step):
     check(lab.staging() == [], point, lab.staging())
 
 
-PARTS = [part_orders, part_refusals, part_revoked, part_decisions, part_away,
+PARTS = [part_orders, part_refusals, part_revoked, part_decisions, part_lost,
+         part_closes, part_away,
          part_request, part_killed]
 
 

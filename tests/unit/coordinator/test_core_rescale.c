@@ -5,6 +5,17 @@
 
 #include "tests/unit/coordinator/gpt.h"
 
+/* The host has planned what was asked for. */
+static void plan(struct lab *lab, struct lab_status *status)
+{
+    status->status.plan = &status->plan;
+    status->plan.number = 1;
+    status->plan.layout = text("mesh: {tp: 4}\nrules:\n  - {match: '*', dims: "
+                               "[tp]}\n");
+    status->plan.mesh = text("tp=4");
+    lab_status(lab, &status->status);
+}
+
 static void test_submit_runs_and_ends(void **state)
 {
     struct lab lab;
@@ -44,12 +55,7 @@ static void test_rescale_saves_makes_and_starts(void **state)
     rescale(&lab, "r1", "tp=4", false);
     lab_expect(&lab, "> gpt running g1 running load=0 on=0,1 port=29500 "
                      "next=11 plan 1 keep=1\n");
-    status.status.plan = &status.plan;
-    status.plan.number = 1;
-    status.plan.layout = text("mesh: {tp: 4}\nrules:\n  - {match: '*', dims: "
-                              "[tp]}\n");
-    status.plan.mesh = text("tp=4");
-    lab_status(&lab, &status.status);
+    plan(&lab, &status);
     lab_expect(&lab, "gpt: generation 1 draining: rescale to tp=4\n"
                      "gpt: draining: rescale to tp=4\n"
                      "= OK\n"
@@ -103,11 +109,85 @@ static void test_rescale_saves_makes_and_starts(void **state)
     lab_done(&lab);
 }
 
+/* The host says of @attempt that nothing can be made of its vote. */
+static void lose(struct lab *lab, uint64_t attempt, uint64_t generation)
+{
+    Retile__V1__VoteRequest request;
+
+    retile__v1__vote_request__init(&request);
+    request.session = lab->session;
+    request.job = text("gpt");
+    request.attempt = attempt;
+    request.generation = generation;
+    lab->decision = 0;
+    lab_call(lab, "/retile.v1.Agents/Vote", &request);
+    assert_int_equal(lab->decision, RETILE__V1__DECISION__DECISION_ABORT);
+}
+
+static void test_a_committed_save_that_is_lost_may_come_again(void **state)
+{
+    struct lab lab;
+    struct lab_status status;
+
+    (void)state;
+    run_gpt(&lab, &status);
+    save(&lab, &status, 1, 1, 10);
+    open_save(&lab, 1, 20);
+    vote(&lab, 2, 1, 20, gpt_spec, "tp=2");
+    assert_int_equal(lab.decision, RETILE__V1__DECISION__DECISION_COMMIT);
+    lab_skip(&lab);
+    lose(&lab, 2, 1);
+    lab_expect(
+        &lab,
+        "gpt: save 2 aborted: its bytes are damaged or lost\n"
+        "= OK\n"
+        "> gpt running g1 running load=0 on=0,1 port=29500 next=11 keep=1\n");
+    lose(&lab, 2, 1); /* its answer was lost */
+    lab_expect(&lab, "= OK\n");
+    lab_restart(&lab);
+    lab_hello(&lab, "h", gpt_store, 4,
+              (Retile__V1__JobStatus *[]){&status.status}, 1);
+    lab_skip(&lab);
+    save(&lab, &status, 3, 1, 20);
+    lose(&lab, 3, 1); /* it is there: means nothing */
+    lab_skip(&lab);
+    open_save(&lab, 1, 20);
+    lab_expect(&lab, "= ALREADY_EXISTS step 20 of gpt is saved\n");
+    lab_done(&lab);
+}
+
+static void test_a_committed_rescale_that_is_lost_ends_the_change(void **state)
+{
+    struct lab lab;
+    struct lab_status status;
+
+    (void)state;
+    run_gpt(&lab, &status);
+    save(&lab, &status, 1, 1, 10);
+    rescale(&lab, "r1", "tp=4", false);
+    plan(&lab, &status);
+    lab_status_ranks(&status, RANK(EXITED), 0);
+    lab_status(&lab, &status.status);
+    vote(&lab, 2, 0, 10, lab.layout, "tp=4");
+    assert_int_equal(lab.decision, RETILE__V1__DECISION__DECISION_COMMIT);
+    lab_skip(&lab);
+    lose(&lab, 2, 0);
+    lab_expect(&lab, "gpt: rescale 2 aborted: its bytes are damaged or lost\n"
+                     "gpt: generation 2 preparing\n"
+                     "gpt: starting\n"
+                     "= OK\n"
+                     "> gpt starting g2 preparing load=1 on=0,1 port=0 next=11 "
+                     "keep=1\n");
+    lab_done(&lab);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_submit_runs_and_ends),
         cmocka_unit_test(test_rescale_saves_makes_and_starts),
+        cmocka_unit_test(test_a_committed_save_that_is_lost_may_come_again),
+        cmocka_unit_test(test_a_committed_rescale_that_is_lost_ends_the_change),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "store/blob.h"
 #include "store/change.h"
@@ -346,6 +348,75 @@ static void test_rescale_and_rollback_vote(void **state)
     saved_must_be_sound(saved);
 }
 
+/* A process that makes @attempt, a rollback to version 5, once it is told to by
+ * a byte; its pid.  It exits with 0 (made), 1 (refused) or 2. */
+static pid_t fork_rollback(const struct saved *saved,
+                           int go_fd,
+                           struct store_attempt attempt)
+{
+    pid_t pid = fork();
+    struct store_root *root = NULL;
+    enum base_code code;
+    uint64_t number = 0;
+    char byte;
+
+    assert_true(pid >= 0);
+    if (pid > 0) {
+        return pid;
+    }
+    (void)alarm(60);
+    if (store_root_open(store_root_path(saved->root), &root, NULL) != BASE_OK ||
+        read(go_fd, &byte, 1) != 1) {
+        _exit(2);
+    }
+    code = store_rollback(root, "j", 5, &attempt, &number, NULL);
+    _exit(code == BASE_OK && number == attempt.number ? 0
+          : code == BASE_CHANGED                      ? 1
+                                                      : 2);
+}
+
+static void test_two_processes_cast_one_vote(void **state)
+{
+    enum { N_ROUNDS = 20 };
+    struct saved *saved = *state;
+    struct base_err err = {0};
+    uint64_t number = 0;
+
+    prepare(saved);
+    vote_10(saved, 5);
+    publish(saved, 5);
+    for (int i = 0; i < N_ROUNDS; i++) {
+        struct store_attempt attempt = {7 + (uint64_t)i, 0};
+        pid_t pids[2];
+        int go[2];
+        int n_made = 0;
+
+        assert_int_equal(pipe(go), 0);
+        for (int k = 0; k < 2; k++) {
+            pids[k] = fork_rollback(saved, go[0], attempt);
+        }
+        assert_int_equal(write(go[1], "gg", 2), 2);
+        for (int k = 0; k < 2; k++) {
+            int status = 0;
+
+            assert_int_equal(waitpid(pids[k], &status, 0), pids[k]);
+            assert_true(WIFEXITED(status) && WEXITSTATUS(status) < 2);
+            n_made += WEXITSTATUS(status) == 0;
+        }
+        (void)close(go[0]);
+        (void)close(go[1]);
+        assert_true(n_made >= 1);
+        assert_int_equal(n_votes(saved), 1);
+        assert_ok(store_rollback(saved->root, "j", 5, &attempt, &number, &err),
+                  &err);
+        assert_int_equal(number, attempt.number);
+        saved_must_be_sound(saved);
+        publish(saved, attempt.number);
+        assert_int_equal(n_votes(saved), 0);
+        saved_must_equal(saved, attempt.number);
+    }
+}
+
 static void test_import_votes(void **state)
 {
     struct saved *saved = *state;
@@ -496,6 +567,29 @@ static void test_a_lost_blob_of_a_vote_is_found(void **state)
     /* Who looks at it holds it. */
     assert_int_equal(store_vote_remove(saved->root, "j", 5, &err), BASE_EXISTS);
     assert_int_equal(n_votes(saved), 1);
+    /* Not what a vote that was decided says. */
+    assert_int_equal(store_vote_publish(saved->root, "j", 5, &err),
+                     BASE_CHANGED);
+}
+
+static void test_a_vote_without_its_manifest_is_damaged(void **state)
+{
+    struct saved *saved = *state;
+    BASE_AUTO(store_version) version = NULL;
+    struct base_err err = {0};
+
+    prepare(saved);
+    vote_10(saved, 5);
+    assert_int_equal(
+        unlink(saved_at(saved, "store/staging/vote.j.5/version/manifest")), 0);
+    assert_int_equal(store_vote_open(saved->root, "j", 5, &version, &err),
+                     BASE_BAD_INPUT);
+    assert_int_equal(store_vote_publish(saved->root, "j", 5, &err),
+                     BASE_BAD_INPUT);
+    assert_int_equal(n_votes(saved), 1);
+    discard(saved, 5);
+    assert_int_equal(store_vote_open(saved->root, "j", 5, &version, &err),
+                     BASE_NOT_FOUND);
 }
 
 static void test_a_job_with_a_long_name_has_no_votes(void **state)
@@ -632,12 +726,14 @@ int main(void)
         saved_test(test_a_file_written_after_the_vote_is_not_published),
         saved_test(test_a_vote_counts_once_in_the_budget),
         saved_test(test_rescale_and_rollback_vote),
+        saved_test(test_two_processes_cast_one_vote),
         saved_test(test_import_votes),
         saved_test(test_a_vote_keeps_what_its_parent_had),
         saved_test(test_what_has_no_vote_is_removed),
         saved_test(test_a_damaged_vote_can_only_be_removed),
         saved_test(test_a_damaged_manifest_is_not_published),
         saved_test(test_a_lost_blob_of_a_vote_is_found),
+        saved_test(test_a_vote_without_its_manifest_is_damaged),
         saved_test(test_a_job_with_a_long_name_has_no_votes),
         cmocka_unit_test(test_the_file_has_one_form),
         cmocka_unit_test(test_a_malformed_file_is_refused_with_its_line),
