@@ -39,9 +39,9 @@ kill_server() {
 }
 # The store's readers: a file that is passed through, where that is possible,
 # one that is gathered, one of a layout made for it, and a text.
-readers() { # MAX_STALL_S
+readers() {
     rm -f "$work/ready" "$work/stop"
-    "$python" "$here/holder_check.py" loop "$work/ready" "$work/stop" "$1" \
+    "$python" "$here/holder_check.py" loop "$work/ready" "$work/stop" \
         "$mnt/versions/1/$rank=>$four/$rank" \
         "$mnt/versions/$number/$rank=>$work/three/$rank" \
         "$mnt/versions/1/as/fsdp2:dp=3/$rank=>$work/three/$rank" \
@@ -98,7 +98,7 @@ stop
 for options in threads=8 mask=passthrough cache=page; do
     rescale fsdp2:dp=3
     start_store -o "$options,restarts=100"
-    readers 2
+    readers
     for _ in $(seq 20); do
         pause 0.$((RANDOM % 2))$((RANDOM % 10))
         kill_server
@@ -161,7 +161,7 @@ is_over "details"
 rescale fsdp2:dp=3
 start_store -o hang=2
 before=$(status pid)
-readers 8
+readers
 kill -STOP "$before"
 eventually "a server that hangs is replaced" \
     eval '[[ $(timeout 9 cat "$mnt/.retile/status" | grep -c "\"restarts\": 1,") == 1 ]]'
