@@ -23,8 +23,8 @@ import tempfile
 import store as lab
 
 # Passed by a mount only, or where a coordinator decides; mount_kill.py,
-# test_vote_fault.c and coordinator.py have the same test for these.
-MOUNTS = ("mount.", "save.", "digest.", "vote.", "coordinator.")
+# test_vote_fault.c, agent.py and coordinator.py have the same test for these.
+MOUNTS = ("mount.", "save.", "digest.", "vote.", "agent.", "coordinator.")
 EVERY_PASS = "RETILE_CASES" in os.environ
 check, run, same = lab.check, lab.run, lab.same
 
