@@ -226,6 +226,10 @@ def undecided(lab, agent, mount):
     fails("it is not removed", errno.EBUSY, tmp.rmdir)
     fails("another step", errno.EBUSY, mount.tmp(11).mkdir)
     check(len(lab.versions()) == n_versions, "it was published")
+    line = (f"{lab.where[-1]}: attempt {agent.attempts[(1, 10)]}, save, "
+            "step 10, waits for the coordinator")
+    text = lab.retile("store", "ls", str(lab.store))
+    check(line in text.splitlines(), "what store ls says", line, text)
     fails("nor now", errno.ETIMEDOUT, commit, tmp)
     agent.on_vote = None
     number = commit(tmp)
