@@ -147,6 +147,8 @@ static const struct rule version[] = {
     COUNT("created_ns"),
     ENUM("durability"),
     LINE("pinned", MAX_LINE),
+    COUNT("opened_ns"),
+    COUNT("ready_ns"),
 };
 static const struct rule change[] = {
     LINE("what", MAX_LINE), TEXT("layout", MAX_LAYOUT), LINE("mesh", MAX_MESH),

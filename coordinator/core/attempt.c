@@ -195,6 +195,7 @@ void attempt_commit(struct coord *coord,
     rec->candidate->parent = attempt->parent;
     rec->candidate->kind = attempt->kind;
     rec->candidate->created_ns = coord->now.wall_ns;
+    rec->candidate->opened_ns = attempt->opened_ns;
     coord_text(coord, &rec->candidate->pinned, "%s", "");
     job->make_ns = NO_NS;
     attempt_note_committed(coord, job, attempt->number);
@@ -271,6 +272,7 @@ void attempt_ready(struct coord *coord,
         count_lost(coord, job, version_newest(job));
     }
     attempt_move(coord, job, ATTEMPT_READY, "");
+    rec->candidate->ready_ns = rec->job->attempt->ready_ns;
     version_add(coord, job, rec->candidate);
     if (kind != ATTEMPT_SAVE) {
         take_layout(coord, job, rec->candidate);
