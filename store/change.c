@@ -179,6 +179,7 @@ static enum base_code check_room(struct store_root *root,
         return BASE_OK;
     }
     BASE_TRY(store_sweep(root, &swept, err));
+    store_root_close_unlinked(root);
     BASE_TRY(check_budget(root, reserve_bytes, err));
     return check_free(root, reserve_bytes, err);
 }

@@ -12,6 +12,7 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -22,6 +23,8 @@
 #include "store/blob.h"
 #include "store/root_priv.h"
 #include "store/vote_priv.h"
+
+enum { MAX_UNLINKED = 256 }; /* the others are freed under the lock */
 
 /* Owner: one thread, but for what is const, which any thread may call. */
 struct store_root {
@@ -34,6 +37,8 @@ struct store_root {
     void (*warn)(void *ctx, const char *text); /* NULL: nobody wants to know */
     void *warn_ctx;
     char id[STORE_BLOB_TEXT_BYTES];
+    int unlinked[MAX_UNLINKED]; /* to be closed when the lock is given up */
+    size_t n_unlinked;
 };
 
 void store_root_free(struct store_root *root)
@@ -430,6 +435,36 @@ store_root_lock(struct store_root *root, int64_t wait_ns, struct base_err *err)
     return BASE_OK;
 }
 
+void store_root_close_later(struct store_root *root, int fd)
+{
+    if (root->n_unlinked == MAX_UNLINKED) {
+        (void)close(fd); /* was only opened */
+        return;
+    }
+    root->unlinked[root->n_unlinked++] = fd;
+}
+
+void store_root_close_unlinked(struct store_root *root)
+{
+    while (root->n_unlinked > 0) {
+        (void)close(root->unlinked[--root->n_unlinked]); /* as above */
+    }
+}
+
+void store_root_take_unlinked(struct store_root *root,
+                              int **ret_fds,
+                              size_t *ret_n)
+{
+    const size_t n = root->n_unlinked;
+
+    *ret_fds = n == 0 ? NULL : calloc(n, sizeof(**ret_fds));
+    *ret_n = *ret_fds == NULL ? 0 : n;
+    if (*ret_fds != NULL) {
+        memcpy(*ret_fds, root->unlinked, n * sizeof(**ret_fds));
+        root->n_unlinked = 0;
+    }
+}
+
 void store_root_unlock(struct store_root *root)
 {
     if (root->lock_fd < 0) {
@@ -441,6 +476,7 @@ void store_root_unlock(struct store_root *root)
     (void)flock(root->lock_fd, LOCK_UN);
     (void)close(root->lock_fd);
     root->lock_fd = -1;
+    store_root_close_unlinked(root);
 }
 
 enum base_code store_root_is_busy(const struct store_root *root,

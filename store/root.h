@@ -69,7 +69,14 @@ int store_root_fd(const struct store_root *root);
 enum base_code store_root_lock(struct store_root *root,
                                int64_t wait_ns,
                                struct base_err *err) BASE_MUST_CHECK;
+/* What a sweep has unlinked under the lock is closed here, which takes a while
+ * where it was much. */
 void store_root_unlock(struct store_root *root);
+/* Before that: take those files' descriptors, to close them elsewhere.  *ret_fds
+ * is given; NULL: there are none, or no memory (unlocking then closes them). */
+void store_root_take_unlinked(struct store_root *root,
+                              int **ret_fds,
+                              size_t *ret_n);
 
 /* Call @fn with what went wrong and was survived: what was published is there,
  * whatever process dies, but its directory could not be synced, so that it may

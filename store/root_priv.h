@@ -65,6 +65,11 @@ enum base_code store_root_keep_lock(const struct store_root *root,
 void store_root_sync_shown(const struct store_root *root,
                            const char *folder,
                            enum base_fault_point point);
+/* Take @fd, of a file that was unlinked, and close it once the lock is given up:
+ * that frees its bytes, which takes 0.15 s a GiB on tmpfs.  With the lock held. */
+void store_root_close_later(struct store_root *root, int fd);
+/* Close them now: their room is needed. */
+void store_root_close_unlinked(struct store_root *root);
 /* Does a program hold the lock at this moment?  Errors: BASE_IO */
 enum base_code store_root_is_busy(const struct store_root *root,
                                   bool *ret,

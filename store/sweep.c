@@ -3,6 +3,9 @@
  * Needs the lock, so that no change puts blobs in place before their manifest.
  * A manifest that cannot be read might name any blob: it stops the sweep.
  *
+ * Files are unlinked under the lock and closed behind it (store_root_unlock):
+ * freeing the memory of a tmpfs would hold up every change.
+ *
  * First go the manifests that were replaced and that nobody has locked; their
  * names are gone for good before the first blob is. */
 #include <assert.h>
@@ -219,7 +222,7 @@ static enum base_code named_collect(const struct store_root *root,
 /* --- removing --- */
 
 struct sweep {
-    const struct store_root *root;
+    struct store_root *root;
     const struct named *named;
     struct store_sweep done;
 };
@@ -231,10 +234,16 @@ static enum base_code sweep_blob(void *ctx,
                                  struct base_err *err)
 {
     struct sweep *sweep = ctx;
+    int fd;
 
     if (blob == NULL ||
         has(sweep->named->blobs.items, sweep->named->blobs.n, &blob->name)) {
         return BASE_OK;
+    }
+    fd = openat(store_root_fd(sweep->root), path,
+                O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd >= 0) { /* else it is freed here and now */
+        store_root_close_later(sweep->root, fd);
     }
     BASE_TRY(file_remove(sweep->root, path, err));
     sweep->done.n_blobs++;

@@ -270,6 +270,7 @@ static void take_result(struct worker_job *job, struct worker_work *work)
         break;
     case WORKER_WORK_TIDY:
         job->tidy_next_ns = is_ok && !work->is_incomplete ? 0 : again_ns;
+        worker_aside_close(job, &work->unlinked, &work->n_unlinked);
         break;
     case WORKER_WORK_REMOVE:
         job->is_removed = is_ok;

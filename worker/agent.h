@@ -219,11 +219,16 @@ struct worker_aside {
     uint32_t *ranks; /* given */
     size_t n_ranks;
     uint32_t port;
+    int *fds; /* given; closed when it is freed */
+    size_t n_fds;
     enum base_code code;
     struct base_err err;
 };
 /* False: it could not be started; @aside is freed either way. */
 bool worker_aside_start(struct worker_job *job, struct worker_aside *aside);
+/* Close @fds aside: it frees the bytes of files that have no name any more.  Both
+ * are taken, unless there is no memory. */
+void worker_aside_close(struct worker_job *job, int **fds, size_t *n);
 
 /* orders.c: to mounts and launchers. */
 void worker_job_order(struct worker_job *job);

@@ -1,11 +1,22 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "worker/agent.h"
 
+static void close_all(struct worker_aside *aside)
+{
+    for (size_t i = 0; i < aside->n_fds; i++) {
+        (void)close(aside->fds[i]); /* was only opened */
+    }
+    aside->n_fds = 0;
+}
+
 static void aside_free(struct worker_aside *aside)
 {
+    close_all(aside);
+    free(aside->fds);
     free(aside->ranks);
     free(aside->path);
     free(aside->job);
@@ -35,6 +46,27 @@ static void *run(void *ctx)
     /* Last: whoever waits for it frees the agent. */
     (void)atomic_fetch_sub(&agent->n_aside, 1);
     return NULL;
+}
+
+static void done_close(struct worker_aside *aside, struct worker_job *job)
+{
+    (void)aside;
+    (void)job;
+}
+
+void worker_aside_close(struct worker_job *job, int **fds, size_t *n)
+{
+    struct worker_aside *aside = *n == 0 ? NULL : calloc(1, sizeof(*aside));
+
+    if (aside == NULL) {
+        return;
+    }
+    aside->run = close_all;
+    aside->done = done_close;
+    aside->fds = base_steal(fds);
+    aside->n_fds = *n;
+    *n = 0;
+    (void)worker_aside_start(job, aside); /* else they are closed here */
 }
 
 bool worker_aside_start(struct worker_job *job, struct worker_aside *aside)

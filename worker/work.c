@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "proto/rpc.h"
 
@@ -42,6 +43,10 @@ void worker_work_free(struct worker_work *work)
     if (work->plan != NULL) {
         rpc_message_free(&work->plan->base);
     }
+    for (size_t i = 0; i < work->n_unlinked; i++) {
+        (void)close(work->unlinked[i]); /* was only opened */
+    }
+    free(work->unlinked);
     free(work->damaged);
     free(work->job);
     free(work);

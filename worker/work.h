@@ -47,6 +47,8 @@ struct worker_work {
     BASE_VEC(struct worker_found) votes; /* of VOTES; of ATTEMPT the one */
     Retile__V1__StatusPlan *plan;        /* of PLAN */
     bool is_incomplete; /* of TIDY, REMOVE: something is in use, try again */
+    int *unlinked;      /* of TIDY: files to be closed aside; given */
+    size_t n_unlinked;
     uint64_t used_bytes;
     uint64_t budget_bytes;
 };

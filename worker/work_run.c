@@ -236,6 +236,8 @@ static enum base_code tidy(struct run *run, struct base_err *err)
     code = store_root_lock(run->root, LOCK_WAIT_NS, err);
     if (code == BASE_OK) {
         code = tidy_locked(run, &all, err);
+        store_root_take_unlinked(run->root, &run->work->unlinked,
+                                 &run->work->n_unlinked);
         store_root_unlock(run->root);
     }
     worker_versions_done(&all);

@@ -3,6 +3,7 @@
 
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -289,6 +290,35 @@ static void test_the_sweep_frees_exactly_what_is_not_named(void **state)
     assert_int_equal(sweep.n_blobs, 0);
 }
 
+/* Freeing much memory takes a while, in which others may have the lock. */
+static void test_swept_bytes_are_freed_behind_the_lock(void **state)
+{
+    struct small_store *store = *state;
+    struct small_blobs loose = small_store_blobs(store, 1);
+    struct store_sweep sweep;
+    struct base_err err;
+    struct stat st;
+    int *fds;
+    size_t n;
+
+    lock(store);
+    assert_ok(store_sweep(store->root, &sweep, &err), &err);
+    store_root_take_unlinked(store->root, &fds, &n);
+    assert_int_equal(n, SMALL_N_BLOBS);
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(fstat(fds[i], &st), 0);
+        assert_int_equal(st.st_nlink, 0);
+        assert_true(st.st_size == (off_t)loose.blobs[0].n_bytes ||
+                    st.st_size == (off_t)loose.blobs[1].n_bytes ||
+                    st.st_size == (off_t)loose.blobs[2].n_bytes);
+        (void)close(fds[i]);
+    }
+    free(fds);
+    store_root_take_unlinked(store->root, &fds, &n);
+    assert_int_equal(n, 0);
+    assert_null(fds);
+}
+
 static void test_a_manifest_that_cannot_be_read_stops_the_sweep(void **state)
 {
     struct small_store *store = *state;
@@ -320,6 +350,7 @@ int main(void)
         small_store_test(test_a_pin_says_why_and_keeps_the_version),
         small_store_test(test_a_release_that_died_is_finished_by_the_next_lock),
         small_store_test(test_the_sweep_frees_exactly_what_is_not_named),
+        small_store_test(test_swept_bytes_are_freed_behind_the_lock),
         small_store_test(test_a_manifest_that_cannot_be_read_stops_the_sweep),
     };
 
