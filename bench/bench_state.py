@@ -2,7 +2,7 @@
 """What a training state costs: converted, mounted, saved, rescaled, checked.
 
     bench_state.py [options] [convert] [mount] [pieces] [ingest] [serve]
-                   [metadata] [rescale] [scrub] [dcp]
+                   [metadata] [rescale] [cluster] [scrub] [dcp]
 
 The state: bf16 weights, fp32 master, two fp32 moments of a GPT-2.  Everything
 that is compared runs in turn (A B A B ..) on one machine; ratios are medians of
@@ -23,6 +23,8 @@ serve     reads of a version, by class: sequential, random, mapped.
 metadata  opens, stats, listings; how soon a published version is seen.
 rescale   time and bytes of `retile rescale`; then with the first read of all
           rank files, against a plain read of the same bytes.
+cluster   rescales of a job that runs, by coordinator, agent and mount: which
+          part took what, in milliseconds.
 scrub     scrub and fsck, against reading and copying as many bytes.
 dcp       save, rescale and load of a state by processes with torch, against
           torch.distributed.checkpoint; and convert against its load and save.
@@ -32,8 +34,8 @@ import json
 import os
 import pathlib
 
-from state import (convert, dcp, ingest, metadata, mounted, rescale, scrub,
-                   serve)
+from state import (cluster, convert, dcp, ingest, metadata, mounted, rescale,
+                   scrub, serve)
 from state.common import set_huge, table, workplace
 
 # name -> (on a disk, the parts that make one table each)
@@ -45,6 +47,7 @@ BENCHES = {
     "serve": (False, [serve.bench]),
     "metadata": (False, [metadata.bench]),
     "rescale": (False, [rescale.bench, rescale.bench_first]),
+    "cluster": (False, [cluster.bench]),
     "scrub": (False, [scrub.bench]),
     "dcp": (False, [dcp.bench]),
 }
