@@ -17,7 +17,9 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-enum { N_BUCKETS = 1024 };
+#include "base/num.h"
+
+enum { N_BUCKETS = 1024, UNMAP_BYTES = 8 << 20 };
 
 /* A file that is mapped. */
 struct shared {
@@ -103,6 +105,17 @@ static struct shared *shared_get(const struct store_blob *blob)
     return shared;
 }
 
+/* In steps: whatever else is mapped or unmapped in the process waits meanwhile,
+ * and one step of a file that nobody names any more frees its memory, too. */
+static void unmap(const uint8_t *bytes, uint64_t n_bytes)
+{
+    for (uint64_t at = 0; at < n_bytes; at += UNMAP_BYTES) {
+        /* A failure leaves address space behind, no more. */
+        (void)munmap((void *)(uintptr_t)(bytes + at),
+                     base_min_u64(UNMAP_BYTES, n_bytes - at));
+    }
+}
+
 static void shared_put(struct shared *shared)
 {
     struct shared **at = &buckets[shared->ino % N_BUCKETS];
@@ -121,8 +134,7 @@ static void shared_put(struct shared *shared)
     }
     (void)pthread_mutex_unlock(&lock);
     if (is_last) {
-        /* A failure leaves address space behind, no more. */
-        (void)munmap((void *)(uintptr_t)shared->bytes, shared->n_bytes);
+        unmap(shared->bytes, shared->n_bytes);
         free(shared);
     }
 }
