@@ -105,15 +105,17 @@ static struct shared *shared_get(const struct store_blob *blob)
     return shared;
 }
 
-/* In steps: whatever else is mapped or unmapped in the process waits meanwhile,
- * and one step of a file that nobody names any more frees its memory, too. */
+/* Pages are let go first, in steps: munmap would do it with the process's
+ * address space locked, and whatever else is mapped would wait. */
 static void unmap(const uint8_t *bytes, uint64_t n_bytes)
 {
     for (uint64_t at = 0; at < n_bytes; at += UNMAP_BYTES) {
-        /* A failure leaves address space behind, no more. */
-        (void)munmap((void *)(uintptr_t)(bytes + at),
-                     base_min_u64(UNMAP_BYTES, n_bytes - at));
+        (void)madvise((void *)(uintptr_t)(bytes + at),
+                      base_min_u64(UNMAP_BYTES, n_bytes - at),
+                      MADV_DONTNEED); /* else munmap does it */
     }
+    /* A failure leaves address space behind, no more. */
+    (void)munmap((void *)(uintptr_t)bytes, n_bytes);
 }
 
 static void shared_put(struct shared *shared)
