@@ -73,6 +73,49 @@ void coord_text(struct coord *coord, char **field, const char *fmt, ...)
     *field = n > 0 ? text : (char *)(uintptr_t)protobuf_c_empty_string;
 }
 
+static void drop_unknown(ProtobufCMessage *message);
+
+static void drop_unknown_of(ProtobufCMessage *message,
+                            const ProtobufCFieldDescriptor *field)
+{
+    char *base = (char *)message;
+    void *member = base + field->offset;
+    void *quantifier = base + field->quantifier_offset;
+    ProtobufCMessage *const *one = member;
+    ProtobufCMessage **const *all = member;
+
+    if (field->label == PROTOBUF_C_LABEL_REPEATED) {
+        for (size_t i = 0; i < *(const size_t *)quantifier; i++) {
+            drop_unknown((*all)[i]);
+        }
+    } else if ((field->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) == 0 ||
+               *(const uint32_t *)quantifier == field->id) {
+        drop_unknown(*one);
+    }
+}
+
+/* Free fields that we do not know: nothing would bound them, and some cannot be
+ * read again when they were written. */
+static void drop_unknown(ProtobufCMessage *message)
+{
+    if (message == NULL) {
+        return;
+    }
+    for (unsigned i = 0; i < message->n_unknown_fields; i++) {
+        free(message->unknown_fields[i].data);
+    }
+    if (message->n_unknown_fields > 0) {
+        free(message->unknown_fields);
+        message->unknown_fields = NULL;
+        message->n_unknown_fields = 0;
+    }
+    for (unsigned i = 0; i < message->descriptor->n_fields; i++) {
+        if (message->descriptor->fields[i].type == PROTOBUF_C_TYPE_MESSAGE) {
+            drop_unknown_of(message, &message->descriptor->fields[i]);
+        }
+    }
+}
+
 static void *copy_with(struct coord *coord,
                        const ProtobufCMessage *message,
                        ProtobufCAllocator *allocator)
@@ -94,7 +137,10 @@ static void *copy_with(struct coord *coord,
 
 void *coord_copy(struct coord *coord, const void *message)
 {
-    return copy_with(coord, message, &coord_allocator);
+    ProtobufCMessage *copy = copy_with(coord, message, &coord_allocator);
+
+    drop_unknown(copy);
+    return copy;
 }
 
 void *coord_copy_out(struct coord *coord, const void *message)
@@ -183,6 +229,7 @@ enum base_code coord_unpack(const ProtobufCMessageDescriptor *descriptor,
     if (message == NULL) {
         return is_short ? BASE_NO_MEM : BASE_BAD_INPUT;
     }
+    drop_unknown(message);
     memcpy(ret_message, &message, sizeof(message));
     return BASE_OK;
 }
