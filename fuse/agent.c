@@ -150,7 +150,7 @@ static void report(struct work *work)
 
     memcpy(trouble, agent->trouble, sizeof(trouble));
     message.job = job.field;
-    message.pid = getppid(); /* the holder is the mount */
+    message.pid = agent->holder; /* the holder is the mount */
     message.generation = work->shown;
     message.trouble = trouble;
     work->is_report_due = false;
@@ -275,6 +275,7 @@ fs_agent_create(struct fs *fs, struct fs_agent **ret, struct base_err *err)
         return base_fail(err, BASE_NO_MEM, "cannot call the agent");
     }
     agent->fs = fs;
+    agent->holder = getppid();
     (void)pthread_mutex_init(&agent->lock, NULL); /* never fails here */
     BASE_TRY(make_cond(&agent->changed, err));
     agent->ordered = all != NULL ? all->current : 0;

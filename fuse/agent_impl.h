@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/types.h>
 
 #include "fuse/agent.h"
 #include "fuse/generation.h"
@@ -22,6 +23,7 @@ struct agent_close {
 
 struct fs_agent {
     struct fs *fs;
+    pid_t holder; /* an orphan's parent is another: asked once, at the start */
     struct rpc_channel *channel;
     pthread_t thread;
     bool is_running; /* owner: who starts and stops */

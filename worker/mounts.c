@@ -337,12 +337,13 @@ void worker_mount_start(struct worker_job *job)
 
 /* --- what it says ------------------------------------------------------------ */
 
-/* One that we did not find: its process is the caller's. */
+/* One that we did not find: its process is the caller's.  It is never init,
+ * which adopts the server of a holder that was killed. */
 static void take_caller(struct worker_job *job, int64_t pid)
 {
     struct worker_proc proc;
 
-    if (job->mount.state == WORKER_MOUNT_NONE && pid > 0 && pid <= INT32_MAX &&
+    if (job->mount.state == WORKER_MOUNT_NONE && pid > 1 && pid <= INT32_MAX &&
         worker_proc_find((pid_t)pid, &proc)) {
         adopt(job, &proc);
     }

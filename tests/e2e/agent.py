@@ -54,6 +54,20 @@ def supervises_a_mount():
                  in agent.processes())
         assert coordinator.of("gpt").generation.is_prepared
         wait_for(lambda: not coordinator.of("gpt").trouble)
+
+        def orphan_calls():
+            """The server of a holder that was killed: a child of init."""
+            report = M["MountReport"](job="gpt", pid=1, generation=1)
+            orphans.append(agent.local().stream("Mount", iter([report])))
+            return agent.processes() not in ([], [mount])
+        (mount,), orphans = agent.processes(), []
+        os.kill(mount, signal.SIGKILL)
+        wait_for(orphan_calls)
+        wait_for(lambda: agent.local().unary("Status").jobs[0].mount_pid
+                 in agent.processes())
+        coordinator.want("gpt", layout="gpt2:tp=2", generation=generation(2))
+        wait_for(lambda: coordinator.of("gpt").generation.number == 2
+                 and prepared())
         agent.stop()
         assert not agent.processes()
         assert not list(agent.mounts.iterdir())
