@@ -162,8 +162,9 @@ class Demo:
             os.environ[name] = value
         self.shell("job", "submit", "gpt", "--layout", str(LAYOUT))
         with open(self.out / "events.jsonl", "wb") as file:
-            watch = subprocess.Popen([self.args.retile, "watch", "gpt", "--from",
-                                      "1", "--json"], stdout=file)
+            watch = subprocess.Popen(  # it would wait for ever without us
+                ["setpriv", "--pdeathsig", "INT", self.args.retile, "watch",
+                 "gpt", "--from", "1", "--json"], stdout=file)
         try:
             self.train()
             print(self.shell("job", "show", "gpt"))

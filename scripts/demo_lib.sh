@@ -35,11 +35,16 @@ unmount() {
     return 0
 }
 
+is_running() { # PID: of a demo or a tour; a zombie has no command line
+    [[ -r /proc/$1/cmdline ]] &&
+        tr '\0' ' ' <"/proc/$1/cmdline" | grep -q '\(demo\|tour\)\.sh'
+}
+
 # What a demo or a tour that was killed has left.
 clear_old() {
     local old point
     for old in /dev/shm/retile-demo.*; do
-        if [[ -d $old && ! -d /proc/${old##*.} ]]; then
+        if [[ -d $old ]] && ! is_running "${old##*.}"; then
             if [[ -e $old/dev/retile-dev ]]; then
                 "$retile" dev down --dir "$old/dev" >/dev/null
             fi
