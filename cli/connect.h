@@ -23,7 +23,7 @@ struct cli_connect_args {
 };
 extern struct cli_connect_args cli_connect_args;
 
-#define CLI_DEFAULT_COORDINATOR "unix:/run/retile/coordinator.sock"
+#define CLI_DEFAULT_COORDINATOR "unix:/run/retile-coordinator/coordinator.sock"
 
 /* clang-format off */
 #define CLI_CONNECT_OPTIONS                                                    \

@@ -65,7 +65,9 @@ const struct base_command cli_dev_command = {
         "both serve,\nand prints the environment that finds them.  down ends "
         "everything of it: launchers,\nmounts, agent, coordinator, the store "
         "with "
-        "all its versions.",
+        "all its versions.\nWhat dies of it is not started again until up is "
+        "said "
+        "once more, which keeps what runs.",
     .example = "eval \"$(retile dev up --slots 8)\"\n"
                "retile status\n"
                "retile dev down",

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/mountinfo.h"
 #include "base/num.h"
 #include "cli/cli.h"
 #include "cli/connect.h"
@@ -196,42 +197,6 @@ enum base_code cli_dev_end(const char *dir,
 
 /* --- mounts -------------------------------------------------------------- */
 
-/* Octal escapes of mountinfo, in place. */
-static void unescape(char *text)
-{
-    char *out = text;
-
-    while (*text != '\0') {
-        if (text[0] == '\\' && text[1] >= '0' && text[1] <= '3' &&
-            text[2] >= '0' && text[2] <= '7' && text[3] >= '0' &&
-            text[3] <= '7') {
-            *out++ = (char)((text[1] - '0') * 64 + (text[2] - '0') * 8 +
-                            (text[3] - '0'));
-            text += 4;
-        } else {
-            *out++ = *text++;
-        }
-    }
-    *out = '\0';
-}
-
-/* The fifth field of a line; NULL: there is none. */
-static char *mountpoint_of(char *line)
-{
-    char *at = line;
-
-    for (int i = 0; i < 4; i++) {
-        at = strchr(at, ' ');
-        if (at == NULL) {
-            return NULL;
-        }
-        at++;
-    }
-    at[strcspn(at, " \n")] = '\0';
-    unescape(at);
-    return at;
-}
-
 enum base_code cli_dev_mounts(const char *dir,
                               char ***ret,
                               size_t *ret_n,
@@ -246,7 +211,7 @@ enum base_code cli_dev_mounts(const char *dir,
     bool is_short = file == NULL || list == NULL;
 
     while (!is_short && n < MAX_MOUNTS && getline(&line, &cap, file) > 0) {
-        const char *point = mountpoint_of(line);
+        const char *point = base_mountinfo_point(line);
 
         if (point != NULL && strncmp(point, dir, n_dir) == 0 &&
             point[n_dir] == '/') {

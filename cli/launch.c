@@ -18,15 +18,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/num.h"
 #include "cli/cli.h"
 #include "cli/launch_guard.h"
 #include "cli/launch_link.h"
 #include "cli/launch_ranks.h"
 
-#define DEFAULT_AGENT "unix:/run/retile/agent.sock"
+#define DEFAULT_AGENT "unix:/run/retile-worker/agent.sock"
+#define DEFAULT_PATH  "/bin:/usr/bin" /* as execvp(3) */
 #define MS_NS         ((int64_t)1000000)
 #define GRACE_NS      (2000 * MS_NS)
 #define DRAIN_NS      (2000 * MS_NS)
@@ -72,8 +75,8 @@ const struct base_command cli_launch_command = {
         "RETILE_JOB,\n"
         "RETILE_MESH (pp=2,dp=2,tp=4), RETILE_COORDS (pp=0,dp=1,tp=3),\n"
         "RETILE_DEVICE, and CUDA_VISIBLE_DEVICES on a GPU.\n"
-        "Exit: 0 the job is done, 1 it failed, 4 no agent, 130 SIGINT, "
-        "143 SIGTERM.",
+        "Exit: 0 the job is done, 1 it failed, 3 no such COMMAND, 4 no agent,\n"
+        "130 SIGINT, 143 SIGTERM.",
     .example = "retile launch gpt -- python3 train.py --steps 1000",
     .options = options,
     .n_options = sizeof(options) / sizeof(options[0]),
@@ -526,6 +529,45 @@ static enum base_code parse(struct launch *launch, struct base_err *err)
     return BASE_OK;
 }
 
+/* Is there something to run at @path? */
+static bool is_program(const char *path)
+{
+    struct stat st;
+
+    return access(path, X_OK) == 0 && stat(path, &st) == 0 &&
+           S_ISREG(st.st_mode);
+}
+
+/* Find COMMAND as a rank's start will: a mistyped one is told here, once, and
+ * not by all ranks until the job has failed. */
+static enum base_code check_command(const char *name, struct base_err *err)
+{
+    /* No thread yet. NOLINTNEXTLINE(concurrency-mt-unsafe) */
+    const char *path = getenv("PATH");
+
+    if (strchr(name, '/') != NULL) {
+        return is_program(name)
+                   ? BASE_OK
+                   : base_fail(err, BASE_NOT_FOUND,
+                               "cannot run %s: it is no program", name);
+    }
+    for (path = path != NULL ? path : DEFAULT_PATH; *path != '\0';) {
+        size_t n = strcspn(path, ":");
+        BASE_AUTO_MEM char *full =
+            base_path("%.*s/%s", n > 0 ? (int)n : 1, n > 0 ? path : ".", name);
+
+        if (full == NULL) {
+            return base_fail(err, BASE_NO_MEM, "cannot look for %s", name);
+        }
+        if (is_program(full)) {
+            return BASE_OK;
+        }
+        path += n + (path[n] == ':');
+    }
+    return base_fail(err, BASE_NOT_FOUND,
+                     "cannot run %s: no such program in PATH", name);
+}
+
 enum cli_exit cli_launch(int argc, char **argv)
 {
     __attribute__((cleanup(launch_done))) struct launch launch = {
@@ -540,7 +582,8 @@ enum cli_exit cli_launch(int argc, char **argv)
     }
     launch.job = args[0];
     launch.command = args + 1; /* argv ends in NULL */
-    if (parse(&launch, &err) != BASE_OK) {
+    if (parse(&launch, &err) != BASE_OK ||
+        check_command(launch.command[0], &err) != BASE_OK) {
         return cli_tell("launch", &err);
     }
     if (!cli_guard_fork(&launch.guard, &rc)) {

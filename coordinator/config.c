@@ -55,9 +55,9 @@ struct key {
     }
 
 static const struct key keys[] = {
-    {"listen", TYPE_LIST, AT(listen), "unix:/run/retile/coordinator.sock",
-     "ADDRESS", "unix:PATH or HOST:PORT; several times for several", 0, 0,
-     false},
+    {"listen", TYPE_LIST, AT(listen),
+     "unix:/run/retile-coordinator/coordinator.sock", "ADDRESS",
+     "unix:PATH or HOST:PORT; several times for several", 0, 0, false},
     TEXT("db",
          db,
          "/var/lib/retile-coordinator/coordinator.db",

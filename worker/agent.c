@@ -302,10 +302,6 @@ void worker_agent_worked(void *ctx, struct worker_work *work)
     struct worker_agent *agent = ctx;
     struct worker_job *job = worker_agent_job(agent, work->job);
 
-    if (work->used_bytes != 0) {
-        agent->used_bytes = work->used_bytes;
-        agent->budget_bytes = work->budget_bytes;
-    }
     if (job != NULL) {
         job->n_working--;
         if (work->has_versions) {

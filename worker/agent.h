@@ -124,7 +124,7 @@ struct worker_agent {
     struct worker_session *session;
     struct rpc_channel *channel;
     struct rpc_server *server;
-    char *socket;   /* "unix:/run/retile/agent.sock" */
+    char *socket;   /* "unix:/run/retile-worker/agent.sock" */
     char *mounts;   /* the directory of mountpoints */
     int records_fd; /* RUN/jobs */
     char store_id[33];

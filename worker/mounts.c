@@ -17,6 +17,7 @@
 #include "base/fault.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/mountinfo.h"
 #include "worker/agent.h"
 
 /* One that lived so long is not failing again and again. */
@@ -49,14 +50,9 @@ static bool is_mounted(const char *path)
     bool is_found = false;
 
     while (file != NULL && !is_found && getline(&line, &cap, file) > 0) {
-        char *at = line;
+        const char *point = base_mountinfo_point(line);
 
-        for (int i = 0; i < 4 && at != NULL; i++) { /* the fifth field */
-            at = strchr(at, ' ');
-            at = at != NULL ? at + 1 : NULL;
-        }
-        is_found = at != NULL && strncmp(at, path, strlen(path)) == 0 &&
-                   at[strlen(path)] == ' ';
+        is_found = point != NULL && strcmp(point, path) == 0;
     }
     if (file != NULL) {
         (void)fclose(file); /* only read */

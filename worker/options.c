@@ -25,12 +25,14 @@ enum {
 
 /* key, value, default, what it is. */
 #define KEYS(X)                                                                \
-    X(coordinator, "coordinator", "ADDR", "127.0.0.1:7070",                    \
+    X(coordinator, "coordinator", "ADDR",                                      \
+      "unix:/run/retile-coordinator/coordinator.sock",                         \
       "where the coordinator listens")                                         \
     X(store, "store", "ROOT", NULL, "the host's store, which the agent owns")  \
     X(budget, "budget", "SIZE", NULL,                                          \
       "make the store when there is none; most that it takes (0: all)")        \
-    X(run, "run", "DIR", "/run/retile", "its socket and what it remembers")    \
+    X(run, "run", "DIR", "/run/retile-worker",                                 \
+      "its socket and what it remembers")                                      \
     X(mounts, "mounts", "DIR", NULL, "mountpoints (default: RUN/mnt)")         \
     X(fuse, "fuse", "PATH", NULL,                                              \
       "the program that mounts (default: retile-fuse beside this one)")        \
@@ -63,6 +65,7 @@ static const char *origins[KEY_N]; /* where it was said, for errors */
 static const char *option_values[KEY_N];
 static const char *config_path;
 static bool is_version;
+static bool is_print;
 
 static const char *const names[KEY_N] = {
 #define X(id, name, value, fallback, help) [KEY_##id] = (name),
@@ -83,6 +86,8 @@ static const struct base_option options_table[] = {
 #undef X
         {"config", 0, "FILE", "YAML: lines `key: value` of these options",
          &config_path, NULL},
+    {"print-config", 0, NULL, "print each setting and where it is from", NULL,
+     &is_print},
     {"version", 0, NULL, "print the version", NULL, &is_version},
 };
 
@@ -329,6 +334,32 @@ void worker_options_done(struct worker_options *options)
     *options = (struct worker_options){0};
 }
 
+/* Each key, its value and where it is from, as YAML that can be read again. */
+static void print_values(FILE *out)
+{
+    for (size_t i = 0; i < KEY_N; i++) {
+        BASE_AUTO_BUF quoted;
+
+        base_buf_init(&quoted, FILE_MAX_BYTES);
+        if (values[i] != NULL &&
+            base_buf_add_json(&quoted, base_str_of(values[i])) != BASE_OK) {
+            continue; /* no file's or option's value is so long */
+        }
+        (void)fprintf(out, "%s: %s  # %s\n", names[i],
+                      values[i] != NULL ? quoted.ptr : "", origins[i]);
+    }
+}
+
+static void gather_values(void)
+{
+    for (size_t i = 0; i < KEY_N; i++) {
+        if (option_values[i] != NULL) {
+            values[i] = option_values[i];
+            origins[i] = "the command line";
+        }
+    }
+}
+
 static enum base_code take_values(struct worker_options *ret,
                                   struct base_err *err)
 {
@@ -343,13 +374,12 @@ static enum base_code take_values(struct worker_options *ret,
         BASE_TRY(take_file(ret->arena, config_path, err));
     }
     take_environment(ret->arena);
-    for (size_t i = 0; i < KEY_N; i++) {
-        if (option_values[i] != NULL) {
-            values[i] = option_values[i];
-            origins[i] = "the command line";
-        }
-    }
+    gather_values();
     BASE_TRY(take_numbers(ret, err));
+    if (is_print) { /* also of one that says no store yet */
+        print_values(stdout);
+        return BASE_OK;
+    }
     BASE_TRY(take_paths(ret, err));
     BASE_TRY(take_secrets(ret, err));
     ret->coordinator = values[KEY_coordinator];
@@ -381,5 +411,9 @@ enum base_code worker_options_read(int argc,
     } else if (is_version) {
         (void)printf("retile-worker %s\n", RETILE_VERSION);
     }
-    return *ret_is_done ? BASE_OK : take_values(ret, err);
+    if (*ret_is_done) {
+        return BASE_OK;
+    }
+    *ret_is_done = is_print;
+    return take_values(ret, err);
 }

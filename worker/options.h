@@ -32,7 +32,7 @@ struct worker_options {
 };
 void worker_options_done(struct worker_options *options);
 
-/* *ret_is_done: --help or --version was printed.
+/* *ret_is_done: --help, --version or --print-config was printed.
  * Errors: BASE_BAD_ARG  names the key, where it was said and what is wrong */
 enum base_code worker_options_read(int argc,
                                    char **argv,

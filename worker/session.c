@@ -234,6 +234,13 @@ add_jobs(struct worker_agent *agent, struct hello *hello, struct base_err *err)
     return BASE_OK;
 }
 
+/* The newest that is known; at first what it was when we took the store. */
+static void look_at_usage(struct worker_agent *agent)
+{
+    (void)worker_store_usage(agent->store, &agent->used_bytes,
+                             &agent->budget_bytes);
+}
+
 static enum base_code hello_make(struct worker_agent *agent,
                                  struct hello *hello,
                                  struct base_err *err)
@@ -255,6 +262,7 @@ static enum base_code hello_make(struct worker_agent *agent,
         add_device(hello, &agent->devices.items[i], i);
     }
     BASE_TRY(add_jobs(agent, hello, err));
+    look_at_usage(agent);
     message->host = agent->host.name;
     message->store_id = agent->store_id;
     message->address = agent->host.address;
@@ -319,6 +327,7 @@ static void renew(struct worker_session *session, int64_t now_ns)
     Retile__V1__FromAgent message = RETILE__V1__FROM_AGENT__INIT;
     Retile__V1__Renew renew = RETILE__V1__RENEW__INIT;
 
+    look_at_usage(session->agent);
     renew.sequence = ++session->sequence;
     renew.store_used_bytes = session->agent->used_bytes;
     message.what_case = RETILE__V1__FROM_AGENT__WHAT_RENEW;

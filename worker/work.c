@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "proto/rpc.h"
+#include "worker/decide.h"
 
 struct worker_store {
     struct worker_loop *loop;
@@ -17,13 +18,19 @@ struct worker_store {
     atomic_bool is_ending;
     atomic_uint_least64_t done_bytes; /* for people only */
     atomic_uint_least64_t all_bytes;
+    bool is_counted; /* owner: the thread; since it last worked */
     pthread_t thread;
     bool is_running;
     pthread_mutex_t lock;
     pthread_cond_t is_changed; /* first, is_ending */
     struct worker_work *first; /* guarded by lock, as last */
     struct worker_work *last;
+    bool has_usage; /* guarded by lock, as the next two */
+    uint64_t used_bytes;
+    uint64_t budget_bytes;
 };
+
+#define IDLE_NS (WORKER_SECOND_NS / 2)
 
 void worker_work_free(struct worker_work *work)
 {
@@ -80,13 +87,22 @@ static bool on_progress(void *ctx, uint64_t done_bytes, uint64_t all_bytes)
     return !store->is_ending;
 }
 
+/* Wait for work, or until there was none for so long that what the store takes
+ * is to be counted: then NULL, as at the end. */
 static struct worker_work *take(struct worker_store *store)
 {
+    const int64_t until_ns = worker_now_ns() + IDLE_NS;
+    const struct timespec until = {.tv_sec = until_ns / WORKER_SECOND_NS,
+                                   .tv_nsec = until_ns % WORKER_SECOND_NS};
     struct worker_work *work;
+    int errnum = 0;
 
     (void)pthread_mutex_lock(&store->lock);
-    while (store->first == NULL && !store->is_ending) {
-        (void)pthread_cond_wait(&store->is_changed, &store->lock);
+    while (store->first == NULL && !store->is_ending && errnum == 0) {
+        errnum = store->is_counted
+                     ? pthread_cond_wait(&store->is_changed, &store->lock)
+                     : pthread_cond_timedwait(&store->is_changed, &store->lock,
+                                              &until);
     }
     work = store->is_ending ? NULL : store->first;
     if (work != NULL) {
@@ -97,6 +113,39 @@ static struct worker_work *take(struct worker_store *store)
     }
     (void)pthread_mutex_unlock(&store->lock);
     return work;
+}
+
+static void count(struct worker_store *store)
+{
+    uint64_t used_bytes;
+    uint64_t budget_bytes;
+
+    store->is_counted = true; /* or, of a store that cannot be read, tried */
+    if (store_root_usage(store->root, &used_bytes, &budget_bytes, NULL) !=
+        BASE_OK) {
+        return;
+    }
+    (void)pthread_mutex_lock(&store->lock);
+    store->used_bytes = used_bytes;
+    store->budget_bytes = budget_bytes;
+    store->has_usage = true;
+    (void)pthread_mutex_unlock(&store->lock);
+}
+
+bool worker_store_usage(struct worker_store *store,
+                        uint64_t *ret_used_bytes,
+                        uint64_t *ret_budget_bytes)
+{
+    bool has_usage;
+
+    (void)pthread_mutex_lock(&store->lock);
+    has_usage = store->has_usage;
+    if (has_usage) {
+        *ret_used_bytes = store->used_bytes;
+        *ret_budget_bytes = store->budget_bytes;
+    }
+    (void)pthread_mutex_unlock(&store->lock);
+    return has_usage;
 }
 
 static void on_post(struct worker_post *post)
@@ -112,10 +161,18 @@ static void *run(void *ctx)
     struct worker_store *store = ctx;
     struct worker_work *work;
 
-    while ((work = take(store)) != NULL) {
+    while (!store->is_ending) {
+        work = take(store);
+        if (work == NULL) { /* idle, or at the end */
+            if (!store->is_ending) {
+                count(store);
+            }
+            continue;
+        }
         worker_work_run(work, store->root, store->inventory, on_progress,
                         store);
         store->all_bytes = 0;
+        store->is_counted = false;
         work->post.fn = on_post;
         worker_loop_post(store->loop, &work->post);
     }
@@ -162,13 +219,17 @@ enum base_code worker_store_create(struct worker_loop *loop,
                                    struct base_err *err)
 {
     BASE_AUTO(worker_store) store = calloc(1, sizeof(*store));
+    pthread_condattr_t attr;
     int errnum;
 
     if (store == NULL) {
         return base_fail(err, BASE_NO_MEM, "cannot start the store's thread");
     }
     (void)pthread_mutex_init(&store->lock, NULL); /* never fails here */
-    (void)pthread_cond_init(&store->is_changed, NULL);
+    (void)pthread_condattr_init(&attr);           /* as the next two */
+    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&store->is_changed, &attr);
+    (void)pthread_condattr_destroy(&attr);
     store->loop = loop;
     store->done = done;
     store->ctx = ctx;

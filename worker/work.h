@@ -2,7 +2,8 @@
  *
  * A piece of work is made by the loop, run by the thread with a store_root of
  * its own, and comes back to the loop as a post.  Whatever it was, it comes back
- * with what the store then has of its job. */
+ * with what the store then has of its job.  What the store takes is counted once
+ * no work has come for a while, so that a vote's decision does not wait for it. */
 #ifndef WORKER_WORK_H
 #define WORKER_WORK_H
 
@@ -49,8 +50,6 @@ struct worker_work {
     bool is_incomplete; /* of TIDY, REMOVE: something is in use, try again */
     int *unlinked;      /* of TIDY: files to be closed aside; given */
     size_t n_unlinked;
-    uint64_t used_bytes;
-    uint64_t budget_bytes;
 };
 void worker_work_free(struct worker_work *work);
 BASE_AUTO_DEFINE(worker_work);
@@ -77,6 +76,11 @@ enum base_code worker_store_create(struct worker_loop *loop,
                                    struct base_err *err) BASE_MUST_CHECK;
 /* Takes @work. */
 void worker_store_do(struct worker_store *store, struct worker_work *work);
+/* What the store takes, of what it may; as it was when the thread was last idle,
+ * since that is counted blob by blob.  False: it was not counted yet.  Any thread. */
+bool worker_store_usage(struct worker_store *store,
+                        uint64_t *ret_used_bytes,
+                        uint64_t *ret_budget_bytes);
 /* How far an import is; 0 of 0 when there is none.  Any thread. */
 void worker_store_progress(struct worker_store *store,
                            uint64_t *ret_done_bytes,

@@ -319,8 +319,4 @@ void worker_work_run(struct worker_work *work,
         work->code = err.code;
         work->err = err;
     }
-    if (store_root_usage(root, &work->used_bytes, &work->budget_bytes, NULL) !=
-        BASE_OK) {
-        work->used_bytes = 0;
-    }
 }

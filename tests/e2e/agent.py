@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
 """retile-worker against a coordinator and a mount that the test plays."""
 import os
+import pathlib
 import signal
 import subprocess
+import tempfile
 import time
 
 import grpc
 import numpy
 from safetensors.numpy import save_file
 
-from agent_lib import (ABORT, BUILD, COMMIT, Case, Coordinator, Launcher, M, V,
+from agent_lib import (ABORT, BIN, BUILD, COMMIT, Case, Coordinator, Launcher, M, V,
                        retile, run_all, wait_for)
 
 
@@ -34,6 +36,41 @@ def registers_and_renews():
         assert said.host == "host0" and said.is_connected, said
         agent.stop()
         assert not agent.processes()
+
+
+def settings(*options):
+    """What --print-config shows, without where it is from."""
+    shown = subprocess.run([BIN / "retile-worker", *options, "--print-config"],
+                           check=True, text=True, capture_output=True,
+                           env={}).stdout
+    return [line.rsplit("  # ", 1)[0] for line in shown.splitlines()]
+
+
+def the_example_has_every_default():
+    deploy = pathlib.Path(os.environ["RETILE_SOURCE"]) / "deploy"
+    example = deploy / "worker.yaml"
+    assert settings("--config", example) == settings()
+    said = [line.split(":")[0] for line in example.read_text().splitlines()
+            if line and line[0] != "#"]
+    assert sorted(said) == sorted(line.split(":")[0] for line in settings())
+    # Each unit makes the directory that its program's default names.
+    for unit, key in (("worker", "run"), ("coordinator", "listen")):
+        shown = subprocess.run(
+            [BIN / f"retile-{unit}", "--print-config"], check=True, text=True,
+            capture_output=True, env={}).stdout
+        (made,) = [line.split("=")[1] for line in
+                   (deploy / f"retile-{unit}.service").read_text().splitlines()
+                   if line.startswith("RuntimeDirectory=")]
+        (line,) = [line for line in shown.splitlines()
+                   if line.startswith(f"{key}: ")]
+        assert f"/run/{made}" in line, (made, line)
+    # What is printed is a file that says the same.
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as again:
+        options = ("--store", '/a "b" #c', "--slots", "3")
+        again.write("\n".join(settings(*options)))
+        again.flush()
+        assert settings("--config", again.name) == settings(*options)
+        assert 'store: "/a \\"b\\" #c"' in settings(*options)
 
 
 def supervises_a_mount():
@@ -145,6 +182,7 @@ def makes_versions():
         (vote,) = coordinator.votes
         assert vote.version.number == 1 and vote.version.n_bytes == 4 * 256 + 2
         assert vote.version.mesh == "dp=1,tp=2", vote
+        wait_for(lambda: coordinator.used_bytes)  # counted once it is idle
         one = coordinator.of("gpt").versions[0]
         assert one == vote.version, (one, vote.version)
         # A rescale, a rollback; another job's version, with no byte copied.
@@ -183,6 +221,7 @@ def makes_versions():
         assert blobs(agent) == set()
         assert not os.listdir(agent.mounts)
         assert not os.listdir(agent.run / "jobs")
+        wait_for(lambda: coordinator.used_bytes == 0)
         # The same name again is another job.
         coordinator.decisions["gpt", 1] = COMMIT
         coordinator.want("gpt", highest=1, keep=[1], attempt=attempt(
@@ -491,7 +530,7 @@ def survives_each_fault_point():
 
 
 if __name__ == "__main__":
-    run_all([registers_and_renews, supervises_a_mount,
+    run_all([registers_and_renews, the_example_has_every_default, supervises_a_mount,
              tells_of_devices_that_break, makes_versions,
              refuses_what_cannot_be_made, gives_up_damaged_votes, plans, runs_generations,
              forwards_saves, goes_on_without_a_coordinator,

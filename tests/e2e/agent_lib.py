@@ -73,6 +73,7 @@ class Coordinator:
         self.history = []
         self.hellos = []
         self.renewals = 0
+        self.used_bytes = None  # as it was renewed
         self.sessions = 0
         self.votes = []
         self.decisions = {}  # (job, attempt) -> decision; waits for it
@@ -152,6 +153,7 @@ class Coordinator:
                 return
             if what == "renew":
                 self.renewals += 1
+                self.used_bytes = message.renew.store_used_bytes
                 mine.put(M["ToAgent"](renewed=M["Renewed"](
                     sequence=message.renew.sequence)))
             elif what == "job":
@@ -353,7 +355,7 @@ class Case:
         self.options = options
 
     def __enter__(self):
-        self.where = tempfile.mkdtemp(prefix="retile-agent-")
+        self.where = tempfile.mkdtemp(prefix="retile agent-")
         self.coordinator = Coordinator()
         self.agent = Agent(self.where, self.coordinator, **self.options)
         return self.coordinator, self.agent

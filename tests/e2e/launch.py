@@ -234,13 +234,29 @@ def test_how_a_rank_ended_is_reported_at_once(agent):
     check("rank 1 exited with 7" in job.errors(), job.errors())
 
 
-def test_a_command_that_is_not_there_is_127(agent):
-    job = Launch(agent, None, args=["no-such-command"])
+def test_a_command_that_is_not_there_is_told_at_once(agent):
+    pathlib.Path("no-program").write_text("#!/bin/sh\n")
+    for name in ("no-such-command", "./no-such-command", "./no-program", "/",
+                 ""):
+        job = Launch(agent, None, args=[name])
+        job.wait(3)
+        check(f"retile: launch: cannot run {name}: " in job.errors(),
+              job.errors())
+    check(agent.report is None, "it has called its agent")
+
+
+def test_a_command_that_is_gone_later_is_127(agent):
+    program = pathlib.Path("program")
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o700)
+    job = Launch(agent, None, args=["./program"])
+    until(lambda: agent.report is not None, "the launcher calls")
+    program.unlink()
     agent.run(1, n=1)
     check(agent.wait_ended(1)[0].exit_code == 127)
     job.process.terminate()
     job.wait(128 + signal.SIGTERM)
-    check("[0] retile: launch: cannot run no-such-command: No such file" in
+    check("[0] retile: launch: cannot run ./program: No such file" in
           job.errors(), job.errors())
 
 

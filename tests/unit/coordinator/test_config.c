@@ -74,7 +74,8 @@ static void test_later_sources_win(void **state)
                         "/var/lib/retile-coordinator/coordinator.db");
     assert_int_equal(config.limits.max_jobs, 100);
     assert_int_equal(config.log_level, BASE_NOTICE);
-    assert_string_equal(config.listen[0], "unix:/run/retile/coordinator.sock");
+    assert_string_equal(config.listen[0],
+                        "unix:/run/retile-coordinator/coordinator.sock");
     assert_null(config.listen[1]);
 
     assert_ok(read_words(file, &config, &err), &err);
