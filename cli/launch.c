@@ -9,6 +9,9 @@
  *                                                  once SIGKILL when another is
  *   nothing is left, and the job is over           end
  *
+ * Who was stopped for longer than an agent waits with killing knows nothing any
+ * more: the order may be one of a revoked generation, so it is asked for again.
+ *
  * A rank's end is reported at once, but the last one's only when no process of
  * the generation is left: then the agent may call it clear. */
 #include <errno.h>
@@ -33,6 +36,7 @@
 #define MS_NS         ((int64_t)1000000)
 #define GRACE_NS      (2000 * MS_NS)
 #define DRAIN_NS      (2000 * MS_NS)
+#define STALE_NS      (4000 * MS_NS) /* an agent waits 5 s */
 #define LONELY_NS     (2000 * MS_NS) /* then it is said that we wait */
 #define IDLE_NS       (1000 * MS_NS) /* then it is said that the job does */
 
@@ -96,6 +100,7 @@ struct launch {
     struct cli_ranks ranks;
     struct cli_mux muxes[CLI_N_STREAMS];
     Retile__V1__LaunchOrder *order; /* the newest; NULL: none yet */
+    int64_t turn_ns;                /* when it was acted last */
     int64_t kill_ns;                /* SIGKILL then; 0: not stopping */
     bool is_ending;                 /* by signal, or without an agent */
     bool is_over;
@@ -292,8 +297,27 @@ static void follow_order(struct launch *launch)
     }
 }
 
+static void forget_stale_order(struct launch *launch)
+{
+    int64_t now_ns = cli_now_ns();
+    int64_t gone_ns = launch->turn_ns == 0 ? 0 : now_ns - launch->turn_ns;
+
+    launch->turn_ns = now_ns;
+    if (gone_ns <= STALE_NS || launch->is_ending) {
+        return;
+    }
+    say(launch, "was stopped for %.0f s, asking the agent again",
+        (double)gone_ns / 1e9);
+    cli_link_renew(launch->link);
+    if (launch->order != NULL) {
+        retile__v1__launch_order__free_unpacked(launch->order, NULL);
+        launch->order = NULL;
+    }
+}
+
 static void act(struct launch *launch)
 {
+    forget_stale_order(launch);
     if (launch->is_ending) {
         if (is_active(launch)) {
             stop(launch, cli_guard_is_gone(&launch->guard) ? 0 : GRACE_NS);

@@ -35,6 +35,7 @@ struct cli_link {
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t ended_cond;
     Retile__V1__LaunchOrder *order; /* not taken yet */
+    bool is_deaf;                   /* until the next call */
     bool has_answered;              /* an order came in this call */
     bool has_ended;
     struct rpc_status status;
@@ -71,7 +72,7 @@ static void on_message(struct rpc_stream *stream,
 
     (void)stream;
     (void)pthread_mutex_lock(&link->lock);
-    if (order != NULL) {
+    if (order != NULL && !link->is_deaf) {
         old = link->order;
         link->order = order;
         link->has_answered = true;
@@ -225,6 +226,7 @@ static enum base_code begin_call(struct cli_link *link, struct base_err *err)
 {
     link->has_ended = false;
     link->has_answered = false;
+    link->is_deaf = false; /* the last call is over: nobody else writes it */
     link->begun_ns = cli_now_ns();
     BASE_TRY(rpc_stream_open(link->channel, &retile__v1__local__descriptor,
                              "Launch", NULL, &events, link, &link->stream,
@@ -276,6 +278,23 @@ Retile__V1__LaunchOrder *cli_link_take(struct cli_link *link)
     order = base_steal(&link->order);
     (void)pthread_mutex_unlock(&link->lock);
     return order;
+}
+
+void cli_link_renew(struct cli_link *link)
+{
+    Retile__V1__LaunchOrder *order;
+
+    if (link->stream == NULL) {
+        return;
+    }
+    (void)pthread_mutex_lock(&link->lock);
+    order = base_steal(&link->order);
+    link->is_deaf = true;
+    (void)pthread_mutex_unlock(&link->lock);
+    if (order != NULL) {
+        retile__v1__launch_order__free_unpacked(order, NULL);
+    }
+    rpc_stream_cancel(link->stream);
 }
 
 void cli_link_report(struct cli_link *link,

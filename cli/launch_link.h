@@ -40,6 +40,10 @@ enum base_code cli_link_tick(struct cli_link *link,
  * retile__v1__launch_order__free_unpacked. */
 Retile__V1__LaunchOrder *cli_link_take(struct cli_link *link);
 
+/* Forget what was not taken and hear nothing more until the call was made again:
+ * then the order is the one of that time. */
+void cli_link_renew(struct cli_link *link);
+
 /* Say what is, from now on. */
 void cli_link_report(struct cli_link *link,
                      const Retile__V1__LaunchReport *report);

@@ -56,6 +56,7 @@ static struct worker_job *make_job(struct worker_agent *agent, const char *name)
     job->name = strdup(name);
     job->mount.path = base_path("%s/%s", agent->mounts, name);
     if (job->name == NULL || job->mount.path == NULL ||
+        /* Of pointers. NOLINTNEXTLINE(bugprone-sizeof-expression) */
         !base_vec_push(&agent->jobs, job)) {
         worker_job_free(job);
         return NULL;

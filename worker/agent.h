@@ -72,6 +72,8 @@ struct worker_launcher {
     struct base_buf order;
 };
 
+/* Grouped by what belongs together.
+ * NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding) */
 struct worker_job {
     struct worker_agent *agent;
     char *name;
@@ -139,7 +141,7 @@ struct worker_agent {
 };
 
 /* agent.c */
-int64_t worker_agent_turn(void *agent);
+int64_t worker_agent_turn(void *ctx);
 /* Begin to end: mounts first.  Then each turn is worker_agent_ending. */
 void worker_agent_stop(struct worker_agent *agent);
 int64_t worker_agent_ending(struct worker_agent *agent, int64_t now_ns);
@@ -155,7 +157,7 @@ void worker_agent_touch_all(struct worker_agent *agent);
 void worker_agent_target(struct worker_agent *agent,
                          Retile__V1__JobTarget *target);
 /* Of worker_store_create. */
-void worker_agent_worked(void *agent, struct worker_work *work);
+void worker_agent_worked(void *ctx, struct worker_work *work);
 
 /* check.c: GPUs are looked at again now and then; what broke, or is well again,
  * is told.  Returns when to come again. */

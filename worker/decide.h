@@ -39,6 +39,8 @@ enum worker_mount_state {
     WORKER_MOUNT_ENDING, /* asked to end */
 };
 
+/* Grouped by what belongs together.
+ * NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding) */
 struct worker_facts {
     /* Wanted. */
     bool has_target;

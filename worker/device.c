@@ -125,6 +125,7 @@ static enum base_code take_line(struct base_str line,
     }
     device = &devices->items[devices->n];
     if (devices->n < WORKER_MAX_DEVICES &&
+        /* Our own child's, and checked. NOLINTNEXTLINE(cert-err34-c) */
         sscanf(text, "%" SCNu32 " ! %n", &index, &at) == 1 && at > 0 &&
         index == devices->n) {
         device->is_failed = true;
@@ -132,6 +133,7 @@ static enum base_code take_line(struct base_str line,
         (void)snprintf(device->label, sizeof(device->label), "GPU %" PRIu32,
                        index);
     } else if (devices->n < WORKER_MAX_DEVICES &&
+               /* Our own child's, and checked. NOLINTNEXTLINE(cert-err34-c) */
                sscanf(text, "%" SCNu32 " %" SCNu64 " %n", &index, &memory_bytes,
                       &at) == 2 &&
                at > 0 && index == devices->n) {

@@ -35,6 +35,7 @@ static uint32_t count_nodes(void)
     struct dirent *entry;
     uint32_t n = 0;
 
+    /* The stream is ours alone. NOLINTNEXTLINE(concurrency-mt-unsafe) */
     while (dir != NULL && (entry = readdir(dir)) != NULL) {
         struct base_str name = base_str_of(entry->d_name);
         uint64_t number;

@@ -158,7 +158,7 @@ static enum base_code fill(struct worker_inventory *inventory,
         if (code == BASE_NO_MEM) {
             return base_fail(err, code, "%s", why.text);
         }
-        if (code == BASE_OK) {
+        if (code == BASE_OK && known != NULL) {
             known->is_seen = true;
             BASE_TRY(add(ret, root, known, err));
         } else if (code != BASE_NOT_FOUND && *ret_damaged == NULL) {

@@ -52,7 +52,10 @@ static void on_mount(struct worker_post *post)
     const Retile__V1__MountReport *report = (const void *)said->message;
     struct worker_job *job = worker_agent_need(said->agent, report->job);
 
-    if (job != NULL && !said->agent->is_ending) {
+    if (job == NULL) {
+        rpc_call_finish(said->call, RPC_RESOURCE_EXHAUSTED,
+                        "the agent has no room for another job");
+    } else if (!said->agent->is_ending) {
         worker_mount_report(job, said->call, report);
     }
     rpc_call_pause(said->call, false);
@@ -65,7 +68,10 @@ static void on_launch(struct worker_post *post)
     const Retile__V1__LaunchReport *report = (const void *)said->message;
     struct worker_job *job = worker_agent_need(said->agent, report->job);
 
-    if (job != NULL && !said->agent->is_ending) {
+    if (job == NULL) {
+        rpc_call_finish(said->call, RPC_RESOURCE_EXHAUSTED,
+                        "the agent has no room for another job");
+    } else if (!said->agent->is_ending) {
         worker_launcher_report(job, said->call, report);
     }
     rpc_call_pause(said->call, false);

@@ -2,6 +2,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,7 +64,7 @@ static void on_signal(void *ctx)
     while (read(program->signals.fd, &info, sizeof(info)) ==
            (ssize_t)sizeof(info)) {
         base_log(BASE_NOTICE, "ending", "signal",
-                 strsignal((int)info.ssi_signo));
+                 sigdescr_np((int)info.ssi_signo));
         worker_agent_stop(&program->agent);
     }
 }
@@ -77,7 +78,7 @@ static enum base_code catch_signals(struct program *program,
     (void)sigemptyset(&set); /* as sigaddset: cannot fail */
     (void)sigaddset(&set, SIGTERM);
     (void)sigaddset(&set, SIGINT);
-    (void)sigprocmask(SIG_BLOCK, &set, NULL);
+    (void)pthread_sigmask(SIG_BLOCK, &set, NULL); /* a good set */
     (void)signal(SIGPIPE, SIG_IGN);
     (void)signal(SIGCHLD, SIG_DFL); /* who started us may ignore it */
     program->signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -171,8 +172,8 @@ static enum base_code know_names(struct worker_agent *agent,
 {
     char **names = NULL;
     size_t n = 0;
-    enum base_code code =
-        base_dir_list(dir_fd, path, 2 * WORKER_MAX_JOBS, &names, &n, err);
+    enum base_code code = base_dir_list(
+        dir_fd, path, (size_t)2 * WORKER_MAX_JOBS, &names, &n, err);
 
     for (size_t i = 0; code == BASE_OK && i < n; i++) {
         code = know(agent, names[i], err);

@@ -179,8 +179,14 @@ static void take_environment(struct base_arena *arena)
         const char *value;
 
         for (char *at = name; at != NULL && *at != '\0'; at++) {
-            *at = *at == '-' ? '_' : (char)toupper((unsigned char)*at);
+            int upper = toupper((unsigned char)*at);
+
+            if (upper == '-') {
+                upper = '_';
+            }
+            *at = (char)upper;
         }
+        /* No thread yet. NOLINTNEXTLINE(concurrency-mt-unsafe) */
         value = name != NULL ? getenv(name) : NULL;
         if (value != NULL && value[0] != '\0') {
             struct base_str origin = base_arena_str(arena, base_str_of(name));
@@ -202,6 +208,8 @@ static enum base_code bad(enum key key, const char *what, struct base_err *err)
 static enum base_code take_numbers(struct worker_options *ret,
                                    struct base_err *err)
 {
+    /* No thread yet. NOLINTNEXTLINE(concurrency-mt-unsafe) */
+    const char *format = getenv("RETILE_LOG_FORMAT");
     uint64_t n_slots;
     uint64_t check_s;
 
@@ -220,9 +228,9 @@ static enum base_code take_numbers(struct worker_options *ret,
         !base_parse_size(base_str_of(values[KEY_budget]), &ret->budget_bytes)) {
         return bad(KEY_budget, "a size, like 64G, is needed", err);
     }
-    if (getenv("RETILE_LOG_FORMAT") != NULL && /* as every program's */
+    if (format != NULL && /* as every program's */
         values[KEY_log_format] == defaults[KEY_log_format]) {
-        values[KEY_log_format] = getenv("RETILE_LOG_FORMAT");
+        values[KEY_log_format] = format;
         origins[KEY_log_format] = "RETILE_LOG_FORMAT";
     }
     ret->is_json = strcmp(values[KEY_log_format], "json") == 0;
@@ -368,6 +376,7 @@ static enum base_code take_values(struct worker_options *ret,
         origins[i] = "the default";
     }
     if (config_path == NULL) {
+        /* No thread yet. NOLINTNEXTLINE(concurrency-mt-unsafe) */
         config_path = getenv("RETILE_WORKER_CONFIG");
     }
     if (config_path != NULL) {

@@ -233,7 +233,8 @@ static bool fill_ranks(const struct worker_job *job, struct ranks *ranks)
             return false;
         }
     }
-    qsort(ranks->list, ranks->n, sizeof(*ranks->list), placement_cmp);
+    qsort(ranks->list, ranks->n, sizeof(Retile__V1__LaunchRank *),
+          placement_cmp);
     for (size_t i = 0; i < ranks->n; i++) {
         ranks->list[i]->local_rank = (uint32_t)i;
     }

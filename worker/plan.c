@@ -185,11 +185,9 @@ static enum base_code answer(const struct store_root *root,
 
     base_buf_init(&text, PTC_SPEC_MAX_BYTES);
     code = ptc_spec_format(ptc_layout_spec(layout), &text, err);
-    if (code == BASE_OK &&
-        (dropped == NULL || described == NULL || mesh == NULL)) {
+    if (dropped == NULL || described == NULL || mesh == NULL) {
         code = base_fail(err, BASE_NO_MEM, "%s: cannot plan", job);
-    }
-    if (code == BASE_OK) {
+    } else if (code == BASE_OK) {
         summary.state_bytes = described->n_bytes;
         summary.peak_bytes = manifest_bytes(root, job, described->number);
         summary.n_ranks = ptc_layout_n_ranks(layout);
@@ -200,6 +198,9 @@ static enum base_code answer(const struct store_root *root,
         said->mesh = mesh;
         said->summary = &summary;
         *ret = worker_message_copy(&said->base);
+        said->layout = NULL; /* what they point to ends here */
+        said->mesh = NULL;
+        said->summary = NULL;
     }
     if (described != NULL) {
         rpc_message_free(&described->base);

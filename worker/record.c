@@ -19,6 +19,7 @@
 
 #include "base/fault.h"
 #include "base/file.h"
+#include "base/num.h"
 
 enum { MAX_BYTES = 4 << 20, MAX_RANKS = 65536 };
 
@@ -53,20 +54,50 @@ struct worker_rank *worker_record_rank(struct worker_record *record,
     return NULL;
 }
 
-static bool read_rank(const char *line, struct worker_record *record)
+/* @n numbers behind @head, a blank before each, and nothing more. */
+static bool
+read_numbers(const char *line, const char *head, uint64_t *ret, size_t n)
 {
-    struct worker_rank rank = {0};
-    unsigned state;
-    int pid;
+    size_t n_head = strlen(head);
 
-    if (sscanf(line, "rank %" SCNu32 " %u %" SCNd32 " %" SCNd32 " %d %" SCNu64,
-               &rank.rank, &state, &rank.exit_code, &rank.signal, &pid,
-               &rank.proc.start) != 6 ||
-        state > WORKER_RANK_EXITED || pid < 0 || record->ranks.n >= MAX_RANKS) {
+    if (strncmp(line, head, n_head) != 0) {
         return false;
     }
-    rank.state = (enum worker_rank_state)state;
-    rank.proc.pid = pid;
+    line += n_head;
+    for (size_t i = 0; i < n; i++) {
+        size_t len;
+
+        if (*line != ' ') {
+            return false;
+        }
+        line++;
+        len = strcspn(line, " ");
+        if (!base_parse_u64((struct base_str){line, len}, &ret[i])) {
+            return false;
+        }
+        line += len;
+    }
+    return *line == '\0';
+}
+
+static bool read_rank(const char *line, struct worker_record *record)
+{
+    enum { RANK, STATE, EXIT_CODE, SIGNAL, PID, START, N };
+    struct worker_rank rank = {0};
+    uint64_t numbers[N];
+
+    if (!read_numbers(line, "rank", numbers, N) || numbers[RANK] > UINT32_MAX ||
+        numbers[STATE] > WORKER_RANK_EXITED ||
+        numbers[EXIT_CODE] > UINT32_MAX || numbers[SIGNAL] > UINT32_MAX ||
+        numbers[PID] > INT32_MAX || record->ranks.n >= MAX_RANKS) {
+        return false;
+    }
+    rank.rank = (uint32_t)numbers[RANK];
+    rank.state = (enum worker_rank_state)numbers[STATE];
+    rank.exit_code = (int32_t)numbers[EXIT_CODE];
+    rank.signal = (int32_t)numbers[SIGNAL];
+    rank.proc.pid = (pid_t)numbers[PID];
+    rank.proc.start = numbers[START];
     return base_vec_push(&record->ranks, rank);
 }
 
@@ -74,28 +105,28 @@ static bool read_rank(const char *line, struct worker_record *record)
 static bool
 read_line(const char *line, struct worker_record *record, bool *ret_is_end)
 {
-    unsigned is_started;
-    unsigned is_clear;
-    int pid;
+    uint64_t numbers[4];
 
     *ret_is_end = strcmp(line, "end") == 0;
     if (*ret_is_end || strcmp(line, HEAD) == 0) {
         return true;
     }
-    if (sscanf(line, "highest %" SCNu64 " %" SCNu64, &record->highest,
-               &record->highest_generation) == 2) {
+    if (read_numbers(line, "highest", numbers, 2)) {
+        record->highest = numbers[0];
+        record->highest_generation = numbers[1];
         return true;
     }
-    if (sscanf(line, "generation %" SCNu64 " %" SCNu32 " %u %u",
-               &record->generation, &record->port, &is_started,
-               &is_clear) == 4) {
-        record->is_started = is_started != 0;
-        record->is_clear = is_clear != 0;
+    if (read_numbers(line, "generation", numbers, 4) &&
+        numbers[1] <= UINT16_MAX) {
+        record->generation = numbers[0];
+        record->port = (uint32_t)numbers[1];
+        record->is_started = numbers[2] != 0;
+        record->is_clear = numbers[3] != 0;
         return true;
     }
-    if (sscanf(line, "launcher %d %" SCNu64, &pid, &record->launcher.start) ==
-        2) {
-        record->launcher.pid = pid;
+    if (read_numbers(line, "launcher", numbers, 2) && numbers[0] <= INT32_MAX) {
+        record->launcher.pid = (pid_t)numbers[0];
+        record->launcher.start = numbers[1];
         return true;
     }
     return read_rank(line, record);
@@ -141,9 +172,9 @@ static void format(const struct worker_record *record, struct base_buf *buf)
         const struct worker_rank *rank = &record->ranks.items[i];
 
         (void)base_buf_addf(
-            buf, "rank %" PRIu32 " %d %" PRId32 " %" PRId32 " %d %" PRIu64 "\n",
-            rank->rank, (int)rank->state, rank->exit_code, rank->signal,
-            (int)rank->proc.pid, rank->proc.start);
+            buf, "rank %" PRIu32 " %d %" PRIu32 " %" PRIu32 " %d %" PRIu64 "\n",
+            rank->rank, (int)rank->state, (uint32_t)rank->exit_code,
+            (uint32_t)rank->signal, (int)rank->proc.pid, rank->proc.start);
     }
     (void)base_buf_add_str(buf, BASE_STR("end\n"));
 }

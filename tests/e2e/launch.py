@@ -431,6 +431,46 @@ def test_another_launcher_takes_over(agent):
     wait_gone(mark)
 
 
+def test_a_launcher_that_was_stopped_starts_nothing_old(agent):
+    mark = "600.76"
+    job = Launch(agent, f"exec sleep {mark}")
+    until(lambda: agent.report is not None, "the launcher calls")
+    launcher = job.launcher_pid()
+    os.kill(launcher, signal.SIGSTOP)
+    agent.run(1)
+    time.sleep(4.5)  # longer than an agent waits, to the launcher's mind
+    with agent.lock:  # what the next call is told
+        agent.order = proto.message("LaunchOrder", state=RUNNING)
+    calls = agent.n_calls
+    os.kill(launcher, signal.SIGCONT)
+    until(lambda: agent.n_calls > calls, "it calls again")
+    check(not processes(mark), "an old generation was started")
+    agent.run(2)
+    agent.wait_running(2)
+    check("was stopped for" in job.errors(), job.errors())
+    check("generation 1:" not in job.errors(), job.errors())
+    agent.end()
+    job.wait(0)
+    wait_gone(mark)
+
+
+def test_many_generations_leave_nothing(agent):
+    job = Launch(agent, "true")
+    pid = None
+    counts = []
+    for generation in range(1, 101):
+        agent.run(generation)
+        agent.wait_ended(generation)
+        pid = pid or job.launcher_pid()
+        if generation in (10, 100):
+            children = pathlib.Path(f"/proc/{pid}/task/{pid}/children")
+            check(children.read_text() == "", "children are left")
+            counts.append(len(os.listdir(f"/proc/{pid}/fd")))
+    check(counts[1] <= counts[0], "descriptors:", counts)
+    agent.end()
+    job.wait(0)
+
+
 def test_long_lines_stay_whole(agent):
     job = Launch(agent, 'i=0; while [ $i -lt 20 ]; do '
                  'head -c 102400 /dev/zero | tr "\\0" $RANK; echo; '

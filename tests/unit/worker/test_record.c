@@ -60,6 +60,12 @@ static void test_what_is_not_whole_is_empty(void **state)
         "retile agent 1\nhighest 12 3\nnonsense\nend\n",
         "retile agent 1\nrank 0 9 0 0 1 1\nend\n",
         "retile agent 1\nrank 0 1 0 0 -1 1\nend\n",
+        "retile agent 1\nrank 4294967296 1 0 0 1 1\nend\n",
+        "retile agent 1\nrank 0 1 0 0 1 1 1\nend\n",
+        "retile agent 1\nhighest 18446744073709551616 3\nend\n",
+        "retile agent 1\ngeneration 1 65536 1 0\nhighest 9 9\nend\n",
+        "retile agent 1\nlauncher 2147483648 1\nhighest 9 9\nend\n",
+        "retile agent 1\nhighest 12 3 \nend\n",
         "retile agent 1\nhighest 12 3\nend",
     };
     struct base_err err;
