@@ -14,6 +14,8 @@
 
 enum { OPEN_MS = 5000, CLOSE_MS = 5000 };
 
+#define NS_PER_MS      ((int64_t)1000000)
+#define OPEN_AGAIN_NS  (100 * NS_PER_MS)
 #define CLOSE_AGAIN_NS ((int64_t)500000000)
 
 /* Of the process: calls that wait have no other way to be told.  Set once, when
@@ -126,6 +128,40 @@ static bool wait_closes(struct fs_agent *agent)
     return true;
 }
 
+/* False: that was past @end_ns, or the mount ends. */
+static bool may_ask_again(struct fs_agent *agent, int64_t end_ns)
+{
+    const int64_t again_ns = agent_now_ns() + OPEN_AGAIN_NS;
+    AGENT_LOCKED(agent);
+
+    while (agent_now_ns() < again_ns && again_ns < end_ns &&
+           !agent_is_interrupted()) {
+        agent_wait_until(agent, again_ns);
+    }
+    return again_ns < end_ns && !agent_is_interrupted();
+}
+
+/* An agent without a session says so at once; it may have one in a moment, and
+ * the same question has the same answer. */
+static enum base_code ask_open(struct fs_agent *agent,
+                               const Retile__V1__OpenSaveRequest *request,
+                               enum rpc_code *ret_code,
+                               ProtobufCMessage **ret,
+                               struct base_err *err)
+{
+    const int64_t end_ns = agent_now_ns() + OPEN_MS * NS_PER_MS;
+    enum base_code rc;
+
+    do {
+        const int64_t left_ms = (end_ns - agent_now_ns()) / NS_PER_MS;
+
+        rc = ask(agent, "OpenSave", &request->base,
+                 left_ms > 0 ? (unsigned)left_ms : 1, ret_code, ret, err);
+    } while (rc != BASE_OK && *ret_code == RPC_UNAVAILABLE &&
+             may_ask_again(agent, end_ns));
+    return rc;
+}
+
 int fs_agent_open_save(struct fs_agent *agent,
                        uint64_t generation,
                        uint64_t step,
@@ -146,8 +182,7 @@ int fs_agent_open_save(struct fs_agent *agent,
     request.job = text_of(agent->fs->options->job);
     request.generation = generation;
     request.step = step;
-    if (ask(agent, "OpenSave", &request.base, OPEN_MS, &code, &answer, err) !=
-        BASE_OK) {
+    if (ask_open(agent, &request, &code, &answer, err) != BASE_OK) {
         errnum = errno_of(code);
         return errnum != 0 ? errnum : EIO;
     }

@@ -112,6 +112,19 @@ def part_refusals(lab, agent):
         fails(refusal.name, expected, mount.tmp(5).mkdir)
         check(f"it is {refusal.name}" in mount.tells("save not begun")[-1]
               ["reason"], mount.events()[-1])
+    # A coordinator that is away for a moment is waited for.
+    tries = iter(range(3))
+
+    def comes_back(_):
+        if next(tries, None) is not None:
+            raise Refusal(code.UNAVAILABLE, "no session now")
+
+    agent.on_open = comes_back
+    mount.tmp(5).mkdir()
+    check(next(tries, None) is None, "it was not asked again")
+    mount.tmp(5).rmdir()
+    eventually("it is told", lambda: len(agent.closed) == 1)
+    agent.closed.clear()
     n_asked = len(agent.opened)
     fails("below the least step", errno.EINVAL, mount.tmp(2).mkdir)
     check(len(agent.opened) == n_asked, "asked, though we know")
