@@ -393,6 +393,7 @@ def forwards_saves():
     with Case() as (coordinator, agent):
         agent.start()
         local = agent.local()
+        wait_for(lambda: local.unary("Status").is_connected)
         coordinator.saves["gpt", 1, 10] = 7
         assert local.unary("OpenSave", job="gpt", generation=1,
                            step=10).attempt == 7

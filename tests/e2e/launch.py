@@ -315,7 +315,7 @@ def test_an_older_generation_is_never_started(agent):
 
 
 def test_grandchildren_end_with_their_rank(agent):
-    mark = "600.125"
+    mark = f"600.125{os.getpid()}"
     job = Launch(agent, f'sleep {mark} & setsid sleep {mark} & '
                  f'(setsid sleep {mark} &) ; sleep 0.2; exit 0')
     agent.run(1)
@@ -326,7 +326,8 @@ def test_grandchildren_end_with_their_rank(agent):
 
 
 def killed_leaves_nothing(agent, which):
-    mark = "600.25" if which == "guard" else "600.5"
+    mark = f"600.25{os.getpid()}" if which == "guard" else \
+        f"600.5{os.getpid()}"
     job = Launch(agent, f'trap "" TERM; sleep {mark} & setsid sleep {mark} & '
                  f'(setsid sleep {mark} &) ; wait')
     agent.run(1)
@@ -403,7 +404,7 @@ def test_an_agent_that_knows_nothing_yet_stops_nothing(agent):
 
 
 def test_without_an_agent_it_gives_up_when_told(agent):
-    mark = "600.75"
+    mark = f"600.75{os.getpid()}"
     agent.stop()
     job = Launch(agent, f"sleep {mark}", "--timeout", "1")
     job.wait(4)
@@ -418,7 +419,7 @@ def test_without_an_agent_it_gives_up_when_told(agent):
 
 
 def test_another_launcher_takes_over(agent):
-    mark = "600.875"
+    mark = f"600.875{os.getpid()}"
     job = Launch(agent, f"sleep {mark}")
     agent.run(1)
     agent.wait_running(1)
@@ -432,7 +433,7 @@ def test_another_launcher_takes_over(agent):
 
 
 def test_a_launcher_that_was_stopped_starts_nothing_old(agent):
-    mark = "600.76"
+    mark = f"600.76{os.getpid()}"
     job = Launch(agent, f"exec sleep {mark}")
     until(lambda: agent.report is not None, "the launcher calls")
     launcher = job.launcher_pid()
