@@ -19,7 +19,7 @@
 
 #include "base/num.h"
 
-enum { N_BUCKETS = 1024, UNMAP_BYTES = 8 << 20 };
+enum { N_BUCKETS = 1024, UNMAP_BYTES = 8 << 20, BESIDE_BYTES = 64 << 20 };
 
 /* A file that is mapped. */
 struct shared {
@@ -118,7 +118,48 @@ static void unmap(const uint8_t *bytes, uint64_t n_bytes)
     (void)munmap((void *)(uintptr_t)bytes, n_bytes);
 }
 
-static void shared_put(struct shared *shared)
+static void *unmap_all(void *ctx)
+{
+    struct shared *first = ctx;
+
+    while (first != NULL) {
+        struct shared *next = first->next;
+
+        unmap(first->bytes, first->n_bytes);
+        free(first);
+        first = next;
+    }
+    return NULL;
+}
+
+/* Unmap a list.  What takes long goes by a thread that touches nothing else, so
+ * nobody waits for its end: a mount lets a version go when it has to show the
+ * next one. */
+static void unmap_beside(struct shared *first)
+{
+    uint64_t n_bytes = 0;
+    pthread_attr_t attr;
+    pthread_t thread;
+    int errnum;
+
+    for (const struct shared *at = first; at != NULL; at = at->next) {
+        n_bytes += at->n_bytes;
+    }
+    if (n_bytes < BESIDE_BYTES) {
+        (void)unmap_all(first);
+        return;
+    }
+    (void)pthread_attr_init(&attr); /* as the next: cannot fail here */
+    (void)pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    errnum = pthread_create(&thread, &attr, unmap_all, first);
+    (void)pthread_attr_destroy(&attr);
+    if (errnum != 0) {
+        (void)unmap_all(first);
+    }
+}
+
+/* What was its last use goes to the list @ended. */
+static void shared_put(struct shared *shared, struct shared **ended)
 {
     struct shared **at = &buckets[shared->ino % N_BUCKETS];
     bool is_last;
@@ -136,8 +177,8 @@ static void shared_put(struct shared *shared)
     }
     (void)pthread_mutex_unlock(&lock);
     if (is_last) {
-        unmap(shared->bytes, shared->n_bytes);
-        free(shared);
+        shared->next = *ended;
+        *ended = shared;
     }
 }
 
@@ -173,6 +214,8 @@ struct store_maps *store_maps_create(const struct store_source *source)
 
 void store_maps_free(struct store_maps *maps)
 {
+    struct shared *ended = NULL;
+
     if (maps == NULL) {
         return;
     }
@@ -180,9 +223,10 @@ void store_maps_free(struct store_maps *maps)
         struct shared *shared = atomic_load(&maps->blobs[i]);
 
         if (shared != NULL) {
-            shared_put(shared);
+            shared_put(shared, &ended);
         }
     }
+    unmap_beside(ended);
     free(maps);
 }
 
@@ -198,11 +242,13 @@ const uint8_t *store_maps_get(struct store_maps *maps, uint32_t idx)
 
     if (shared == NULL) {
         struct shared *ours = shared_get(store_source_blob(maps->source, idx));
+        struct shared *ended = NULL;
 
         if (atomic_compare_exchange_strong(&maps->blobs[idx], &shared, ours)) {
             shared = ours;
         } else {
-            shared_put(ours);
+            shared_put(ours, &ended);
+            unmap_beside(ended); /* none: the other thread has it, too */
         }
     }
     return shared->bytes; /* NULL: unmappable */

@@ -2,6 +2,7 @@
 #include "tests/unit/unit.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -11,6 +12,8 @@
 #include "tests/unit/store/fake_source.h"
 
 #define BLOB_BYTES ((size_t)3 << 20)
+
+enum { WAIT_MS = 20000 };
 
 /* A blob of BLOB_BYTES, and the same file as another source's second. */
 static void make_two(struct store_source *one, struct store_source *other)
@@ -105,12 +108,38 @@ static void test_an_empty_blob_is_unmappable(void **state)
     fake_source_done(&source);
 }
 
+/* By a thread that nobody waits for. */
+static void test_a_large_map_is_given_up_soon(void **state)
+{
+    static const uint64_t n_bytes = (uint64_t)80 << 20;
+    static struct store_source source;
+    struct store_maps *maps;
+    const uint8_t *bytes;
+
+    (void)state;
+    assert_int_equal(fake_source_add(&source, "much", 4), 0);
+    assert_int_equal(ftruncate(source.blobs[0].fd, (off_t)n_bytes), 0);
+    source.blobs[0].n_bytes = n_bytes;
+    maps = store_maps_create(&source);
+    assert_non_null(maps);
+    bytes = store_maps_get(maps, 0);
+    assert_non_null(bytes);
+    assert_int_equal(bytes[n_bytes - 1], 0);
+    store_maps_free(maps);
+    for (int i = 0; i < WAIT_MS && is_mapped(bytes); i++) {
+        (void)poll(NULL, 0, 1);
+    }
+    assert_false(is_mapped(bytes));
+    fake_source_done(&source);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_file_of_two_sources_is_mapped_once),
         cmocka_unit_test(test_a_map_outlives_who_made_it),
         cmocka_unit_test(test_an_empty_blob_is_unmappable),
+        cmocka_unit_test(test_a_large_map_is_given_up_soon),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
