@@ -40,12 +40,10 @@ static void begin_save(struct coord *coord,
                        uint64_t step)
 {
     Retile__V1__Job *rec = job->rec->job;
-    uint64_t number =
-        attempt_begin(coord, job, ATTEMPT_SAVE, rec->generation->load);
+    uint64_t parent =
+        rec->n_versions > 0 ? rec->version : rec->generation->load;
+    uint64_t number = attempt_begin(coord, job, ATTEMPT_SAVE, parent);
 
-    if (rec->n_versions > 0) {
-        rec->attempt->parent = rec->version;
-    }
     if (number != 0) {
         rec->attempt->generation = rec->generation->number;
         rec->attempt->step = step;

@@ -288,21 +288,27 @@ static enum base_code with_job(struct run *run, struct base_err *err)
                                   .n_versions = 1,
                                   .rank = RETILE__V1__RANK_STATE__RANK_RUNNING},
                     err));
+    BASE_TRY(vote(run, 2, 1, err)); /* a save that has a parent */
+    BASE_TRY(status(run,
+                    (struct said){.generation = 1,
+                                  .n_versions = 2,
+                                  .rank = RETILE__V1__RANK_STATE__RANK_RUNNING},
+                    err));
     BASE_TRY(rescale(run, err));
     BASE_TRY(status(run,
                     (struct said){.generation = 1,
-                                  .n_versions = 1,
+                                  .n_versions = 2,
                                   .plan = 1,
                                   .rank = RETILE__V1__RANK_STATE__RANK_RUNNING},
                     err));
     BASE_TRY(status(run,
                     (struct said){.generation = 1,
-                                  .n_versions = 1,
+                                  .n_versions = 2,
                                   .rank = RETILE__V1__RANK_STATE__RANK_EXITED},
                     err));
-    BASE_TRY(vote(run, 2, 0, err));
-    BASE_TRY(status(run, (struct said){.n_versions = 2}, err));
-    BASE_TRY(status(run, (struct said){.n_versions = 2, .generation = 2}, err));
+    BASE_TRY(vote(run, 3, 0, err));
+    BASE_TRY(status(run, (struct said){.n_versions = 3}, err));
+    BASE_TRY(status(run, (struct said){.n_versions = 3, .generation = 2}, err));
     BASE_TRY(looks(run, err));
     run->now_ns += INT64_C(100) * 1000000000;
     return step(run, (struct coord_event){.kind = COORD_TICK}, err);
