@@ -134,7 +134,7 @@ static void print_job(const Retile__V1__Job *job)
                  job->host[0] == '\0' ? "none yet" : job->host);
     (void)printf("  submitted   %s\n", cli_time_text(job->submitted_ns, time));
     (void)printf("  restarts    %" PRIu32 " of %" PRIu32 " in a row; %" PRIu64
-                 " steps lost in all\n",
+                 " saved steps given up\n",
                  job->n_restarts, job->max_restarts, job->lost_steps);
     if (job->change != NULL) {
         (void)printf("  under way   %s: %s\n", job->change->what,

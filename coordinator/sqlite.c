@@ -58,8 +58,8 @@ static const char *const statement_texts[N_STATEMENTS] = {
     [BEGIN] = "BEGIN IMMEDIATE",
     [COMMIT] = "COMMIT",
     [ROLLBACK] = "ROLLBACK",
-    [PUT_RECORD] = "INSERT INTO record VALUES (?1, ?2, ?3)"
-                   " ON CONFLICT DO UPDATE SET body = ?3",
+    [PUT_RECORD] = ("INSERT INTO record VALUES (?1, ?2, ?3)"
+                    " ON CONFLICT DO UPDATE SET body = ?3"),
     [DROP_RECORD] = "DELETE FROM record WHERE kind = ?1 AND id = ?2",
     [PUT_EVENT] = "INSERT INTO event VALUES (?1, ?2)",
     [NTH_EVENT] =
