@@ -261,6 +261,7 @@ static void take_hello(struct coord *coord,
                                              .device = -1},
                        "store %s is gone, it has store %s now",
                        host->rec->store_id, hello->store_id);
+            report_lost_store(coord, host);
         }
         coord_text(coord, &host->rec->store_id, "%s", hello->store_id);
         is_other = true;

@@ -476,6 +476,9 @@ void call_recover(struct coord *coord, const struct coord_call *call);
 void call_forget_host(struct coord *coord, const struct coord_call *call);
 
 /* ---- report.c ---- */
+/* The host has another store: what was under way in the one before is lost.  It
+ * may know the jobs all the same, from us before we were restored. */
+void report_lost_store(struct coord *coord, const struct coord_host *host);
 /* What a host says of a job; NULL: it has nothing of it. */
 void job_report(struct coord *coord,
                 struct coord_host *host,

@@ -3,6 +3,15 @@
 
 #include "coordinator/core/impl.h"
 
+/* The highest generation that the host has seen. */
+static uint64_t seen_generation(const Retile__V1__JobStatus *status)
+{
+    return status->generation != NULL &&
+                   status->generation->number > status->highest_generation
+               ? status->generation->number
+               : status->highest_generation;
+}
+
 /* Numbers that the host has seen and we have not: we are an old copy. */
 static void raise_numbers(struct coord *coord,
                           struct coord_job *job,
@@ -10,7 +19,7 @@ static void raise_numbers(struct coord *coord,
 {
     Retile__Coordinator__JobRecord *rec = job->rec;
     uint64_t highest = status->highest;
-    uint64_t generation = status->highest_generation;
+    uint64_t generation = seen_generation(status);
 
     for (size_t i = 0; i < status->n_versions; i++) {
         highest = status->versions[i]->number > highest
@@ -19,9 +28,6 @@ static void raise_numbers(struct coord *coord,
     }
     if (status->attempt != NULL && status->attempt->number > highest) {
         highest = status->attempt->number;
-    }
-    if (status->generation != NULL && status->generation->number > generation) {
-        generation = status->generation->number;
     }
     if (highest > rec->highest && highest < UINT64_MAX) {
         rec->highest = highest;
@@ -36,15 +42,20 @@ static void raise_numbers(struct coord *coord,
     }
 }
 
-/* The host has gone past the attempt that we think is open: we are an old copy,
- * and it was decided once.  What came of it is among the versions, or gone. */
+/* The host has gone past the attempt that we think is under way: we are an old
+ * copy, and it is over.  What came of it is among the versions, or gone.  A
+ * generation begins only when no attempt is left, so one that we have not begun
+ * is as good a sign as a number that we have not given: a save that was lost
+ * has no number above it. */
 static void past_attempt(struct coord *coord,
                          struct coord_job *job,
                          const Retile__V1__JobStatus *status)
 {
     const Retile__V1__Attempt *attempt = attempt_open(job);
 
-    if (attempt == NULL || status->highest <= job->rec->highest) {
+    if (attempt == NULL ||
+        (status->highest <= job->rec->highest &&
+         seen_generation(status) < job->rec->next_generation)) {
         return;
     }
     for (size_t i = 0; i < status->n_versions; i++) {
@@ -102,6 +113,15 @@ static void see_nothing(struct coord *coord, struct coord_job *job)
     }
     if (rec->attempt != NULL && rec->attempt->state == ATTEMPT_COMMITTED) {
         attempt_abort(coord, job, "its bytes are lost");
+    }
+}
+
+void report_lost_store(struct coord *coord, const struct coord_host *host)
+{
+    for (size_t i = 0; i < host->jobs.n; i++) {
+        if (attempt_open(host->jobs.items[i]) != NULL) {
+            attempt_abort(coord, host->jobs.items[i], "its bytes are lost");
+        }
     }
 }
 

@@ -205,6 +205,18 @@ static void see(struct coord *coord,
     adopt(coord, job, shown);
 }
 
+/* What was to be started with it can't be: the next one takes the newest. */
+static void lose(struct coord *coord, struct coord_job *job, uint64_t number)
+{
+    const Retile__V1__Generation *generation = generation_current(job);
+
+    if (generation != NULL && generation->state == GENERATION_PREPARING &&
+        generation->load == number) {
+        generation_end(coord, job, GENERATION_REVOKED, false,
+                       "version %" PRIu64 ", which it loads, is lost", number);
+    }
+}
+
 void version_report(struct coord *coord,
                     struct coord_job *job,
                     Retile__V1__Version *const *versions,
@@ -231,6 +243,7 @@ void version_report(struct coord *coord,
             tell(coord, job, rec->versions[i], "is released");
         } else {
             tell(coord, job, rec->versions[i], "is lost");
+            lose(coord, job, rec->versions[i]->number);
             n_gone += (size_t)snprintf(
                 gone + n_gone,
                 n_gone < sizeof(gone) ? sizeof(gone) - n_gone : 0, "%s%" PRIu64,

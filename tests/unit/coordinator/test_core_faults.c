@@ -235,6 +235,116 @@ static void test_new_store_loses_the_job_by_name(void **state)
     lab_done(&lab);
 }
 
+/* A save is committed and lost, and @generation runs (0: none); then the records
+ * are those of before the loss.  The host comes with @store. */
+static void go_back(struct lab *lab,
+                    struct lab_status *status,
+                    const char *store,
+                    uint64_t generation,
+                    const char *expected)
+{
+    Retile__V1__JobStatus *jobs[] = {&status->status};
+
+    run_gpt(lab, status);
+    open_save(lab, 1, 10);
+    vote(lab, 1, 1, 10, gpt_spec, "tp=2");
+    assert_int_equal(lab->decision, RETILE__V1__DECISION__DECISION_COMMIT);
+    lab_skip(lab);
+    lab_restart(lab);
+    lab_status_prepared(status, generation, 2);
+    lab_status_ranks(status, RANK(RUNNING), 0);
+    status->status.generation = generation != 0 ? &status->generation : NULL;
+    status->status.highest = 1; /* as its target said */
+    status->status.highest_generation = generation;
+    lab_hello(lab, "h", store, 4, jobs, 1);
+    lab_expect(lab, expected);
+}
+
+#define GOES_ON                                                                \
+    "gpt: generation 1 revoked: host h has seen generation 2\n"                \
+    "gpt: all steps are lost, nothing was saved\n"                             \
+    "gpt: generation 3 preparing\n"                                            \
+    "gpt: starting\n"                                                          \
+    "> welcome\n"                                                              \
+    "> gpt running\n"                                                          \
+    "> gpt starting g3 preparing load=0 on=0,1 port=0 next=0\n"
+
+static void test_old_copy_gives_up_a_save_of_a_lost_store(void **state)
+{
+    struct lab lab;
+    struct lab_status status;
+
+    (void)state;
+    go_back(&lab, &status, "00000000000000000000000000000002", 2,
+            "h: store 00000000000000000000000000000001 is gone, it has store "
+            "00000000000000000000000000000002 now\n"
+            "gpt: save 1 aborted: its bytes are lost\n" GOES_ON);
+    lab_done(&lab);
+}
+
+static void
+test_old_copy_gives_up_a_save_before_a_later_generation(void **state)
+{
+    struct lab lab;
+    struct lab_status status;
+
+    (void)state;
+    go_back(&lab, &status, gpt_store, 2,
+            "gpt: save 1 aborted: its host has gone past it\n" GOES_ON);
+    status.status.highest_generation = 3;
+    lab_status_prepared(&status, 3, 2);
+    lab_status(&lab, &status.status);
+    lab_status_ranks(&status, RANK(RUNNING), 0);
+    lab_status(&lab, &status.status);
+    open_save(&lab, 3, 10);
+    lab_status(&lab, &status.status); /* gone past nothing of now */
+    vote(&lab, 2, 3, 10, gpt_spec, "tp=2");
+    assert_int_equal(lab.decision, RETILE__V1__DECISION__DECISION_COMMIT);
+    lab_done(&lab);
+}
+
+static void test_old_copy_gives_up_a_save_of_a_job_that_was_lost(void **state)
+{
+    struct lab lab;
+    struct lab_status status;
+
+    (void)state;
+    go_back(&lab, &status, "00000000000000000000000000000002", 0,
+            "h: store 00000000000000000000000000000001 is gone, it has store "
+            "00000000000000000000000000000002 now\n"
+            "gpt: save 1 aborted: its bytes are lost\n"
+            "gpt: generation 1 revoked: host h has nothing of it any more\n"
+            "gpt: all steps are lost, nothing was saved\n"
+            "gpt: waiting: restart 1 of 3 in a row is due\n"
+            "> welcome\n"
+            "> gpt running\n"
+            "> gpt waiting\n");
+    lab_done(&lab);
+}
+
+static void test_version_lost_before_its_load_is_left(void **state)
+{
+    struct lab lab;
+    struct lab_status status;
+
+    (void)state;
+    run_gpt(&lab, &status);
+    save(&lab, &status, 1, 1, 10);
+    save(&lab, &status, 2, 1, 20);
+    device_call(&lab, "fail", 1);
+    lab_skip(&lab);
+    status.status.generation = NULL;
+    status.status.n_versions = 1;
+    lab_status(&lab, &status.status);
+    lab_expect(
+        &lab,
+        "gpt: version 2 is lost\n"
+        "gpt: generation 2 revoked: version 2, which it loads, is lost\n"
+        "gpt: generation 3 preparing\n"
+        "> gpt starting g3 preparing load=1 on=0,2 port=0 next=11 keep=1\n");
+    lab_done(&lab);
+}
+
 static void test_second_agent_of_a_name_is_refused(void **state)
 {
     struct lab lab;
@@ -372,6 +482,11 @@ int main(void)
         cmocka_unit_test(test_lost_host_keeps_its_job_waiting),
         cmocka_unit_test(test_short_break_of_a_session_changes_nothing),
         cmocka_unit_test(test_new_store_loses_the_job_by_name),
+        cmocka_unit_test(test_old_copy_gives_up_a_save_of_a_lost_store),
+        cmocka_unit_test(
+            test_old_copy_gives_up_a_save_before_a_later_generation),
+        cmocka_unit_test(test_old_copy_gives_up_a_save_of_a_job_that_was_lost),
+        cmocka_unit_test(test_version_lost_before_its_load_is_left),
         cmocka_unit_test(test_second_agent_of_a_name_is_refused),
         cmocka_unit_test(test_restarted_coordinator_goes_on),
         cmocka_unit_test(test_same_request_id_is_done_once),
