@@ -370,9 +370,9 @@ def runs_generations():
         want(2, "GENERATION_READY")
         wait_for(lambda: launcher.order().generation == 2)
         launcher.report(2, ranks(["EXITED"] * 2, exit_code=3))
+        wait_for(lambda: [r.exit_code for r in coordinator.of(
+            "gpt").generation.ranks] == [3, 3])
         wait_for(lambda: coordinator.of("gpt").generation.is_clear)
-        assert [r.exit_code for r in
-                coordinator.of("gpt").generation.ranks] == [3, 3]
         second = Launcher(agent.local(), "gpt")
         wait_for(lambda: launcher.error == grpc.StatusCode.ABORTED)
         wait_for(lambda: second.orders)
