@@ -77,6 +77,7 @@ const struct base_command cli_launch_command = {
         "LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE MASTER_ADDR MASTER_PORT,\n"
         "RETILE_DIR (its directory in the mount), RETILE_GENERATION, "
         "RETILE_JOB,\n"
+        "RETILE_LOAD (the version to begin with, 0: from nothing),\n"
         "RETILE_MESH (pp=2,dp=2,tp=4), RETILE_COORDS (pp=0,dp=1,tp=3),\n"
         "RETILE_DEVICE, and CUDA_VISIBLE_DEVICES on a GPU.\n"
         "Exit: 0 the job is done, 1 it failed, 3 no such COMMAND, 4 no agent,\n"

@@ -57,6 +57,7 @@ static size_t fill(const Retile__V1__LaunchOrder *order,
     own[n++] = base_path("MASTER_PORT=%" PRIu32, order->master_port);
     own[n++] = base_path("RETILE_DIR=%s", order->directory);
     own[n++] = base_path("RETILE_GENERATION=%" PRIu64, order->generation);
+    own[n++] = base_path("RETILE_LOAD=%" PRIu64, order->load);
     own[n++] = base_path("RETILE_MESH=%s", order->mesh);
     own[n++] = base_path("RETILE_COORDS=%s", rank->coords);
     own[n++] = base_path("RETILE_DEVICE=%" PRIu32, rank->device);

@@ -8,8 +8,9 @@
 
 /* @environ (ended by NULL) with what the @i-th rank of @order must know in
  * place of what had these names: RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE
- * MASTER_ADDR MASTER_PORT RETILE_DIR RETILE_GENERATION RETILE_MESH RETILE_COORDS
- * RETILE_DEVICE RETILE_JOB, and CUDA_VISIBLE_DEVICES for a "cuda" device.
+ * MASTER_ADDR MASTER_PORT RETILE_DIR RETILE_GENERATION RETILE_LOAD RETILE_MESH
+ * RETILE_COORDS RETILE_DEVICE RETILE_JOB, and CUDA_VISIBLE_DEVICES for a "cuda"
+ * device.
  * Ownership: *ret is given; free with cli_env_free.
  * Errors:    BASE_NO_MEM */
 enum base_code cli_env_create(const Retile__V1__LaunchOrder *order,

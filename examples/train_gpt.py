@@ -10,6 +10,7 @@ there is no Retile, any launcher that sets these will do:
 
     RANK WORLD_SIZE MASTER_ADDR MASTER_PORT    as torch.distributed wants them
     RETILE_MESH          "pp=1,dp=2,tp=2": ranks in this order, tp fastest
+    RETILE_LOAD          0, or not there: there may be nothing to begin with
     RETILE_DIR/load      what to begin with, if it exists: ranks/RRR/...
     RETILE_DIR/save      where to save: STEP.tmp/ranks/RRR/..., renamed to STEP
     RETILE_DIR/request   empty, or a wish: {"stop_after": STEP or null}
@@ -117,7 +118,11 @@ def save(where, mesh, step, optimizer, args):
 def load(where, mesh, optimizer, args):
     """The step that was loaded; 0: there is none.  Copies: what the files map
     would else be held for as long as we train."""
-    if where is None or not (where / "load").exists():
+    if where is None:
+        return 0
+    if not (where / "load").exists():
+        if os.environ.get("RETILE_LOAD", "0") != "0":
+            sys.exit("train_gpt: what to begin with is gone: the mount died")
         return 0
     here = where / "load" / "ranks" / f"{mesh.rank:03d}"
     model = load_file(here / "model.safetensors")

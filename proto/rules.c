@@ -449,6 +449,7 @@ static const struct rule launch_order[] = {
     LINE("master_addr", 256),
     PORT("master_port"),
     MESSAGES("ranks", N_RANKS),
+    COUNT("load"),
 };
 static const struct rule launch_rank[] = {
     RANK("rank"),

@@ -261,6 +261,7 @@ static void order_launcher(struct worker_job *job)
         }
         begin(job);
         order.generation = generation;
+        order.load = wanted->load;
         order.directory = directory;
         order.mesh = wanted->mesh;
         order.world_size = wanted->world_size;

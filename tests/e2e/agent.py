@@ -342,6 +342,7 @@ def runs_generations():
         wait_for(lambda: launcher.order().generation == 1)
         order = launcher.order()
         assert order.directory == str(agent.mounts / "gpt/gen/1"), order
+        assert order.load == 1, order
         assert order.master_port == port and order.world_size == 2, order
         assert [(r.rank, r.local_rank, r.device, r.coords)
                 for r in order.ranks] == [(0, 0, 0, "dp=0,tp=0"),

@@ -45,7 +45,7 @@ class Toy:
             RETILE, "launch", "toy", "--", sys.executable, "-B", str(TOY),
             "--steps", "1000000", "--every", "5", "--trace",
             str(cluster.trace_path), "--finish", str(self.finish),
-            "--pause", "0.01"], ends=(0,))
+            "--hold", str(cluster.path / "hold"), "--pause", "0.01"], ends=(0,))
         cluster.wait_generation(0)
         # Without a version a rescale makes none.
         cluster.until("a version", lambda: cluster.get().version)
@@ -265,7 +265,34 @@ def case_snapshot(cluster):
     toy.end()
 
 
-CASES = [case_random, case_points, case_nospace, case_snapshot]
+def case_unmounted(cluster):
+    """Ranks that look for what to load while the mount is dead, and no other one
+    is there yet, do not begin from nothing."""
+    toy = Toy(cluster)
+    hold = cluster.path / "hold"
+    hold.touch()
+    above = toy.rescale()
+    begun = cluster.until("ranks have begun", lambda: list(
+        cluster.path.glob("hold.*.*")))
+    generation = begun[0].name.split(".")[1]
+    agent = cluster.agent.process.pid
+    send(agent, signal.SIGSTOP)  # which starts the next mount
+    for pid in toy.mount_pids()[1]:
+        send(pid, signal.SIGKILL)
+    cluster.until("the mount is dead", lambda: not os.path.lexists(
+        cluster.mount() / ".retile" / "status"))
+    hold.unlink()
+    cluster.until("they have begun to train, or ended", lambda: any(
+        w[:2] == ["load", generation] for w in cluster.trace()) or
+        not toy.rank_pids())
+    send(agent, signal.SIGCONT)
+    toy.goes_on(above)
+    found = [w for w in cluster.trace() if w[:2] == ["load", generation]]
+    check(all(w[3] != "0" for w in found), "from nothing", found)
+    toy.end()
+
+
+CASES = [case_random, case_points, case_nospace, case_snapshot, case_unmounted]
 
 
 def main():

@@ -8,8 +8,10 @@ It imports little, so it starts at once.  FILE gets, in one write each:
     load G RANK VERSION   (a version's number; 0: from nothing)
     step G RANK STEP CRC  (of our part after it)
     saved G STEP
-With the file FINISH it ends as if it had done all its steps.  While HANG is there, the last rank waits for ever, as in a collective
-that others have left; all the others wait for it.
+With the file FINISH it ends as if it had done all its steps.  While HANG is
+there, the last rank waits for ever, as in a collective that others have left;
+all the others wait for it.  While HOLD is there, a rank that has begun makes
+HOLD.G.RANK, and waits before it looks at what there is to load.
 """
 import argparse
 import array
@@ -129,6 +131,7 @@ def main():
     parser.add_argument("--pause", type=float, default=0.02)
     parser.add_argument("--trace", required=True)
     parser.add_argument("--hang", type=pathlib.Path)
+    parser.add_argument("--hold", type=pathlib.Path)
     parser.add_argument("--finish", type=pathlib.Path)
     args = parser.parse_args()
     env = os.environ
@@ -142,6 +145,10 @@ def main():
         os.write(trace, " ".join(map(str, [what, generation, *words, "\n"]))
                  .encode())
 
+    if args.hold and args.hold.exists():
+        pathlib.Path(f"{args.hold}.{generation}.{rank}").touch()
+        while args.hold.exists():
+            time.sleep(0.01)
     load, step, version = where / "load", 0, 0
     model = part_of(start(), int(coords["tp"]), int(mesh["tp"]))
     moment = model
@@ -152,6 +159,8 @@ def main():
                                 .read_bytes()) for name, file in
                          (("w", "model.safetensors"),
                           ("optim.m.w", "optim.safetensors")))
+    elif env["RETILE_LOAD"] != "0":
+        sys.exit("toy_rank: what to begin with is gone: the mount died")
     say("load", rank, version)
     ring = Ring(rank, n_ranks, (env["MASTER_ADDR"], int(env["MASTER_PORT"])))
     while step < args.steps:

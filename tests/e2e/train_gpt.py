@@ -126,6 +126,7 @@ def check_losses(lines, want, steps, what):
 def main():
     lab = Lab(300)
     alone = start("dp=1", "--steps", "24")
+    lost = start("dp=1", RETILE_DIR=str(lab.path), RETILE_LOAD="3")[0]
     mount = lab.mount(layout=SPEC)
     job = Job(lab, mount)
     log = lab.path / "log"
@@ -134,6 +135,9 @@ def main():
     job.wish('{"stop_after": 8, "deadline_s": 60}')
     first = job.run(four, "--steps", "24", "--save-every", "4", log=log)
     want = losses(lines_of(alone))
+    told = lost.communicate(timeout=100)
+    check(lost.returncode == 1 and "is gone" in told[1] and not told[0],
+          "it began from nothing", lost.returncode, *told)
     check(list(want) == list(range(1, 25)), "24 losses", want)
     check_losses(first, want, range(1, 9), four)
     check(saves(first) == [4, 8], "stopped after a wish", *first)

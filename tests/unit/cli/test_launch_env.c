@@ -39,6 +39,7 @@ static char **env_of(char *kind, char *const *environment)
     second.device_kind = kind;
     second.coords = coords;
     order.generation = 7;
+    order.load = 41;
     order.directory = directory;
     order.mesh = mesh;
     order.world_size = 8;
@@ -61,6 +62,7 @@ static void test_a_rank_knows_its_place(void **state)
         {"MASTER_PORT", "29501"},
         {"RETILE_DIR", "/mnt/gen/7"},
         {"RETILE_GENERATION", "7"},
+        {"RETILE_LOAD", "41"},
         {"RETILE_MESH", "dp=2,tp=4"},
         {"RETILE_COORDS", "dp=1,tp=1"},
         {"RETILE_DEVICE", "3"},
