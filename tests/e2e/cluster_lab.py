@@ -82,13 +82,14 @@ class Daemon:
 
 class Cluster(Lab):
     def __init__(self, deadline_s, slots=8, small_db=False):
-        """@small_db: the coordinator's database is on a file system of 1 MiB."""
+        """@small_db: the coordinator's database is on a file system of 16 MiB:
+        its log has 4 of them before it is checkpointed."""
         super().__init__(deadline_s)
         (self.path / "db").mkdir()
         self.db = self.path / "db" / "c.db"
         self.small_db = small_db
         if small_db:
-            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none",
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "none",
                             self.db.parent], check=True)
         self.address = f"unix:{self.path}/c.sock"
         self.agent_address = f"unix:{self.path}/agent/agent.sock"
