@@ -51,7 +51,7 @@ M, V = messages()
 COMMIT, ABORT = V["DECISION_COMMIT"], V["DECISION_ABORT"]
 
 
-def wait_for(what, seconds=15):
+def wait_for(what, seconds=60):
     """Call what() until it is true; its value."""
     end = time.monotonic() + seconds
     while True:

@@ -112,7 +112,7 @@ def a_rename_survives_the_agent():
         wait_for(lambda: agent.processes() and not
                  set(agent.processes()) & set(mounts))
         wait_for(lambda: not coordinator.of("gpt").trouble)
-        wait_for(lambda: (here / "load" / "ranks" / "000").exists())
+        wait_for(lambda: os.path.exists(here / "load" / "ranks" / "000"))
         agent.stop()
         assert not agent.processes() and not os.listdir(agent.mounts)
 

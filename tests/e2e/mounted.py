@@ -246,7 +246,7 @@ def children_of(pid):
         return set(map(int, file.read().split()))
 
 
-def eventually(what, condition, tell=lambda: "", timeout_s=10):
+def eventually(what, condition, tell=lambda: "", timeout_s=60):
     until = time.monotonic() + timeout_s
     while not condition():
         check(time.monotonic() < until, f"not within {timeout_s} s: {what}",
