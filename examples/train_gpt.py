@@ -94,7 +94,8 @@ def save(where, mesh, step, optimizer, args):
     """All of it, for good, or nothing: then rank 0 has said why, and all end."""
     tmp = where / "save" / f"{step}.tmp"
     here = tmp / "ranks" / f"{mesh.rank:03d}"
-    here.mkdir(parents=True, exist_ok=True)  # the first rank's begins the save
+    tmp.mkdir(exist_ok=True)  # the first one begins the save; save/ itself is
+    here.mkdir(parents=True, exist_ok=True)  # there, or there is no mount
     save_file({name: weight.detach() for name, weight in
                optimizer.weights.items()}, here / "model.safetensors")
     save_file(optimizer.tensors(), here / "optim.safetensors")

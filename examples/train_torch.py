@@ -27,7 +27,8 @@ def optimizer_tensors(model, optimizer):
 def save(generation, rank, step, model, optimizer):
     tmp = generation / "save" / f"{step}.tmp"
     here = tmp / "ranks" / f"{rank:03d}"
-    here.mkdir(parents=True, exist_ok=True)  # the first rank's begins the step
+    tmp.mkdir(exist_ok=True)  # the first rank's begins the step
+    here.mkdir(parents=True, exist_ok=True)
     torch.save(torch.get_rng_state(), here / "rng.pt")
     if rank == 0:
         save_file(model.state_dict(), here / "model.safetensors")

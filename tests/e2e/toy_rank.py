@@ -106,6 +106,7 @@ def stops_after(where, step):
 def save(where, ring, rank, step, model, moment, batch):
     tmp = where / "save" / f"{step}.tmp"
     here = tmp / "ranks" / f"{rank:03d}"
+    tmp.mkdir(exist_ok=True)
     here.mkdir(parents=True, exist_ok=True)
     (here / "model.safetensors").write_bytes(encode("w", model))
     (here / "optim.safetensors").write_bytes(encode("optim.m.w", moment))
