@@ -16,8 +16,6 @@ struct worker_store {
     void (*done)(void *ctx, struct worker_work *work);
     void *ctx;
     atomic_bool is_ending;
-    atomic_uint_least64_t done_bytes; /* for people only */
-    atomic_uint_least64_t all_bytes;
     bool is_counted; /* owner: the thread; since it last worked */
     pthread_t thread;
     bool is_running;
@@ -82,9 +80,9 @@ static bool on_progress(void *ctx, uint64_t done_bytes, uint64_t all_bytes)
 {
     struct worker_store *store = ctx;
 
-    store->done_bytes = done_bytes;
-    store->all_bytes = all_bytes;
-    return !store->is_ending;
+    (void)done_bytes;
+    (void)all_bytes;
+    return !store->is_ending; /* a long import ends with us */
 }
 
 /* Wait for work, or until there was none for so long that what the store takes
@@ -171,7 +169,6 @@ static void *run(void *ctx)
         }
         worker_work_run(work, store->root, store->inventory, on_progress,
                         store);
-        store->all_bytes = 0;
         store->is_counted = false;
         work->post.fn = on_post;
         worker_loop_post(store->loop, &work->post);
@@ -262,12 +259,4 @@ void worker_store_do(struct worker_store *store, struct worker_work *work)
     store->last = work;
     (void)pthread_cond_signal(&store->is_changed);
     (void)pthread_mutex_unlock(&store->lock);
-}
-
-void worker_store_progress(struct worker_store *store,
-                           uint64_t *ret_done_bytes,
-                           uint64_t *ret_all_bytes)
-{
-    *ret_done_bytes = store->done_bytes;
-    *ret_all_bytes = store->all_bytes;
 }

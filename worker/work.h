@@ -81,10 +81,6 @@ void worker_store_do(struct worker_store *store, struct worker_work *work);
 bool worker_store_usage(struct worker_store *store,
                         uint64_t *ret_used_bytes,
                         uint64_t *ret_budget_bytes);
-/* How far an import is; 0 of 0 when there is none.  Any thread. */
-void worker_store_progress(struct worker_store *store,
-                           uint64_t *ret_done_bytes,
-                           uint64_t *ret_all_bytes);
 
 /* One piece of work, on the thread that owns @root. */
 void worker_work_run(struct worker_work *work,

@@ -16,7 +16,6 @@ void coord_limits_init(struct coord_limits *limits)
         .history = 16,
         .lease_ms = 15000,
         .renew_ms = 5000,
-        .save_wait_ms = 600000,
         .make_wait_ms = 600000,
         .start_wait_ms = 120000,
         .backoff_ms = 1000,

@@ -37,7 +37,6 @@ struct coord_limits {
     uint32_t history;       /* generations of a job that are kept */
     uint32_t lease_ms;      /* a host not heard of for so long is lost */
     uint32_t renew_ms;      /* how often it is to renew */
-    uint32_t save_wait_ms;  /* for the votes of a save, from the first */
     uint32_t make_wait_ms;  /* for a version to be made; then it is aborted */
     uint32_t start_wait_ms; /* for a generation to be prepared */
     uint32_t backoff_ms;    /* before the first restart; doubles */

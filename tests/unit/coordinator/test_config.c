@@ -15,8 +15,8 @@ static const char *const variables[] = {
 
 void coord_limits_init(struct coord_limits *limits) /* the core's is not here */
 {
-    *limits = (struct coord_limits){100,  200, 8,   16,  1000, 4, 10000,
-                                    5000, 100, 100, 100, 1,    1};
+    *limits = (struct coord_limits){100,   200,  8,   16,  1000, 4,
+                                    10000, 5000, 100, 100, 1,    1};
 }
 
 /* @words: up to a NULL. */
