@@ -185,7 +185,7 @@ static enum base_code start(struct coordinator *c, struct base_err *err)
     driver.persist = c->persist;
     BASE_TRY(coord_driver_create(&driver, &c->driver, &newest, err));
     BASE_TRY(coord_watch_start(c->persist, newest, c->config.max_watchers,
-                               &c->watch, err));
+                               c->config.stall_ms, &c->watch, err));
     BASE_TRY(coord_services_create(c->driver, c->watch, c->persist, &c->access,
                                    &c->services, err));
     rpc_log_to(on_rpc_log);

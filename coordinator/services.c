@@ -311,10 +311,6 @@ static void on_watch(struct rpc_call *call, const ProtobufCMessage *message)
     struct base_err err = {0};
     enum base_code code;
 
-    if (rpc_call_data(call) != NULL) {
-        return;
-    }
-    rpc_call_send_headers(call);
     code =
         coord_watch_add(service->services->watch, call, request->from_revision,
                         request->job, &watcher, &err);
@@ -324,6 +320,7 @@ static void on_watch(struct rpc_call *call, const ProtobufCMessage *message)
         rpc_call_fail(call, code, &err);
     }
     rpc_call_set_data(call, watcher);
+    rpc_call_send_headers(call); /* behind it: from here on nothing is missed */
 }
 
 static void on_watch_writable(struct rpc_call *call)

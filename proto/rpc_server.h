@@ -189,6 +189,11 @@ void rpc_call_finish(struct rpc_call *call,
 void rpc_call_fail(struct rpc_call *call,
                    enum base_code code,
                    const struct base_err *err);
+/* End the call now, dropping what waits to be sent: for a client that does not
+ * read. */
+void rpc_call_abort(struct rpc_call *call,
+                    enum rpc_code code,
+                    const char *text);
 /* Send the one message and end with OK. */
 void rpc_call_reply(struct rpc_call *call, const ProtobufCMessage *message);
 

@@ -138,10 +138,6 @@ struct rpc_call {
 struct rpc_call *rpc_call_create(struct rpc_server *server);
 /* Tell what is pending; from the pool and from pollers. */
 void rpc_call_run(struct rpc_call *call);
-/* End now, dropping what waits to be sent.  Any thread. */
-void rpc_call_abort(struct rpc_call *call,
-                    enum rpc_code code,
-                    const char *text);
 
 /* Of rpc_server.c, for calls. */
 
