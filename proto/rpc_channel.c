@@ -122,7 +122,8 @@ enum base_code rpc_channel_open(const char *target,
                          target);
     }
     BASE_TRY(make_credentials(&address, target, how->tls, &credentials, err));
-    channel->core = create_core(target, how, credentials);
+    channel->core =
+        create_core(rpc_address_uri(&address, target).text, how, credentials);
     grpc_channel_credentials_release(credentials);
     *ret = base_steal(&channel);
     return BASE_OK;

@@ -39,6 +39,14 @@ bool rpc_cond_wait_until(pthread_cond_t *cond,
                          pthread_mutex_t *lock,
                          int64_t until_ns);
 
+/* The text that core takes for an address: it reads URIs, so the bytes of a
+ * socket's path are escaped. */
+struct rpc_uri {
+    char text[5 + 3 * RPC_HOST_BYTES + 1];
+};
+struct rpc_uri rpc_address_uri(const struct rpc_address *address,
+                               const char *text);
+
 /* What an operation is known by on a queue: it stands in the object it
  * belongs to, one for each operation that can be under way at a time. */
 struct rpc_tag {

@@ -141,7 +141,8 @@ enum base_code rpc_server_listen(struct rpc_server *server,
     } else {
         credentials = grpc_insecure_server_credentials_create();
     }
-    port = grpc_server_add_http2_port(server->core, address, credentials);
+    port = grpc_server_add_http2_port(
+        server->core, rpc_address_uri(&parsed, address).text, credentials);
     grpc_server_credentials_release(credentials);
     if (port == 0) {
         return tell_why(&parsed, address, err);
