@@ -60,6 +60,9 @@ static grpc_channel *create_core(const char *target,
     ADD_INT(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, FIRST_BACKOFF_MS);
     ADD_INT(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, CONNECT_MS);
     ADD_INT(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, LAST_BACKOFF_MS);
+    /* Core decompresses a message before it looks at its size. */
+    ADD_INT(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET,
+            1 << GRPC_COMPRESS_NONE);
     ADD_INT(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH,
             int_of(options->max_message_bytes, RPC_MAX_MESSAGE_BYTES));
     ADD_INT(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, options->has_own_connection);

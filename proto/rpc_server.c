@@ -152,7 +152,7 @@ static void end_expired(struct rpc_server *server)
 static bool is_long(struct rpc_call *call, int64_t now_ns)
 {
     bool is_due =
-        (call->row->method->flags & RPC_LONG) != 0 && !call->was_told_to_end;
+        (call->row.method->flags & RPC_LONG) != 0 && !call->was_told_to_end;
 
     (void)now_ns;
     call->was_told_to_end = is_due || call->was_told_to_end;
@@ -262,6 +262,9 @@ static void create_core(struct rpc_server *server)
         arg_int(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
                 (int)options->keepalive_ms / 2),
         arg_int(GRPC_ARG_MAX_CONCURRENT_STREAMS, (int)options->max_streams),
+        /* Core decompresses a message before it looks at its size. */
+        arg_int(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET,
+                1 << GRPC_COMPRESS_NONE),
         arg_int(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH,
                 (int)options->max_message_bytes),
         {.type = GRPC_ARG_POINTER, .key = quota_key.out},

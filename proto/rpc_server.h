@@ -74,10 +74,11 @@ struct rpc_server_options {
         max_queued; /* 1024 calls wait for a worker; more: RESOURCE_EXHAUSTED */
     unsigned max_calls;   /* 16384 are open */
     unsigned max_streams; /* 1024 on a connection; more wait at the client */
-    size_t max_message_bytes; /* 4 MiB; decoded it may take 16 times that */
-    size_t send_high_bytes;   /* 256 KiB wait: RPC_SENT_FULL */
-    size_t send_max_bytes;    /* 8 MiB wait: the call is ended */
-    unsigned keepalive_ms;    /* 20000 without a frame: ping */
+    size_t max_message_bytes;      /* 4 MiB; decoded it may take 16 times that;
+                                 compressed ones are UNIMPLEMENTED */
+    size_t send_high_bytes;        /* 256 KiB wait: RPC_SENT_FULL */
+    size_t send_max_bytes;         /* 8 MiB wait: the call is ended */
+    unsigned keepalive_ms;         /* 20000 without a frame: ping */
     unsigned keepalive_timeout_ms; /* 10000 without an answer: closed */
     rpc_check_fn check;            /* NULL: messages are only decoded */
     rpc_authorize_fn authorize;    /* NULL: everybody may call everything */
