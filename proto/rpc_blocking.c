@@ -61,11 +61,13 @@ static void waiting_done(struct waiting *waiting)
     grpc_metadata_array_destroy(&waiting->initial);
     grpc_metadata_array_destroy(&waiting->trailing);
     grpc_slice_unref(waiting->text);
-    if (waiting->live.core != NULL) {
-        rpc_channel_end(waiting->channel, &waiting->live);
-    }
-    rpc_pluck_give(waiting->queue);
     rpc_start_done(&waiting->start);
+    if (waiting->live.core !=
+        NULL) { /* last: the channel may be gone after it */
+        rpc_channel_end(waiting->channel, &waiting->live, waiting->queue);
+    } else {
+        rpc_pluck_give(waiting->queue);
+    }
 }
 
 static void start_batch(struct waiting *waiting,

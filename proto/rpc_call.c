@@ -40,7 +40,7 @@ static void drop_received(struct rpc_call *call)
 
 static void tell_message(struct rpc_call *call, grpc_byte_buffer *buffer)
 {
-    const struct rpc_row *row = call->row;
+    const struct rpc_row *row = &call->row;
     /* The standard services' messages are none that a product's check knows. */
     const bool is_ours =
         strncmp(row->service->descriptor->name, "grpc.", 5) == 0;
@@ -64,7 +64,7 @@ static void tell_message(struct rpc_call *call, grpc_byte_buffer *buffer)
 
 static void tell(struct rpc_call *call, unsigned bit, grpc_byte_buffer *buffer)
 {
-    const struct rpc_method *method = call->row->method;
+    const struct rpc_method *method = call->row.method;
 
     switch (bit) {
     case CALL_OPEN:
@@ -152,7 +152,7 @@ void rpc_call_kick(struct rpc_call *call)
     is_first = !call->has_begun;
     call->has_begun = true;
     (void)pthread_mutex_unlock(&call->lock);
-    if ((call->row->method->flags & RPC_INLINE) != 0) {
+    if ((call->row.method->flags & RPC_INLINE) != 0) {
         rpc_call_run(call);
     } else if (!rpc_pool_add(call->server->pool, call, !is_first)) {
         (void)atomic_fetch_add(&call->server->n_refused, 1);
@@ -192,7 +192,7 @@ void rpc_call_set_data(struct rpc_call *call, void *data)
 
 const struct rpc_method *rpc_call_method(const struct rpc_call *call)
 {
-    return call->row->method;
+    return call->row.method;
 }
 
 bool rpc_call_is_over(struct rpc_call *call)

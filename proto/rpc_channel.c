@@ -263,7 +263,9 @@ enum base_code rpc_channel_begin(struct rpc_channel *channel,
     return BASE_OK;
 }
 
-void rpc_channel_end(struct rpc_channel *channel, struct rpc_live *live)
+void rpc_channel_end(struct rpc_channel *channel,
+                     struct rpc_live *live,
+                     grpc_completion_queue *pluck)
 {
     grpc_call *core = live->core;
 
@@ -274,6 +276,9 @@ void rpc_channel_end(struct rpc_channel *channel, struct rpc_live *live)
     }
     /* Before the channel is told: its queue may go then. */
     grpc_call_unref(core);
+    if (pluck != NULL) {
+        rpc_pluck_give(pluck);
+    }
     (void)pthread_cond_broadcast(&channel->changed);
     (void)pthread_mutex_unlock(&channel->lock);
 }

@@ -99,7 +99,8 @@ struct rpc_call {
     struct rpc_tag read_tag;
     struct rpc_tag write_tag;
     struct rpc_tag close_tag;
-    const struct rpc_row *row; /* NULL: it is refused */
+    struct rpc_row row; /* a copy: a handler may keep a call for longer than its
+                           server lives; of no use when it is refused */
     struct rpc_peer peer;
     int64_t deadline_ns; /* INT64_MAX: none */
     void *ctx;

@@ -233,6 +233,22 @@ static void test_oversize_message_is_refused(void **state)
     assert_ok(lab_echo(lab.channel, 1, 10, NULL, &err), &err);
 }
 
+static void test_oversize_answer_is_refused(void **state)
+{
+    const struct rpc_channel_options small = {.max_message_bytes = 1000};
+    enum rpc_code code = RPC_OK;
+    const struct rpc_call_options options = {.ret_code = &code};
+    struct rpc_channel *channel = NULL;
+
+    (void)state;
+    assert_ok(rpc_channel_open(lab.target, &small, &channel, &err), &err);
+    assert_int_equal(lab_echo(channel, 1, 2000, &options, &err), BASE_LIMIT);
+    assert_int_equal(code, RPC_RESOURCE_EXHAUSTED);
+    assert_ok(lab_echo(channel, 1, 10, NULL, &err), &err);
+    rpc_channel_free(channel);
+    assert_true(lab_wait_count(&lab.n_closed, 2));
+}
+
 static void test_stream_without_a_request_is_refused(void **state)
 {
     struct lab_stream stream;
@@ -299,6 +315,23 @@ static void test_paused_stream_goes_on(void **state)
     assert_int_equal(lab_finish(&stream), RPC_OK);
 }
 
+static void test_channel_ends_with_a_paused_stream(void **state)
+{
+    struct lab_stream stream;
+    Lab__CountRequest request = LAB__COUNT_REQUEST__INIT;
+
+    (void)state;
+    lab_open(lab.channel, "Count", NULL, &stream);
+    atomic_store(&stream.pauses, true);
+    request.n = 3;
+    assert_int_equal(rpc_stream_send(stream.stream, &request.base), RPC_SENT);
+    assert_true(lab_wait_count(&stream.n_messages, 1));
+    rpc_channel_free(lab.channel);
+    lab.channel = NULL;
+    assert_int_equal(atomic_load(&stream.n_done), 1);
+    assert_int_equal(lab_finish(&stream), RPC_CANCELLED);
+}
+
 static void test_absent_server_is_named(void **state)
 {
     const struct rpc_channel_options options = {.what = "the coordinator"};
@@ -358,10 +391,12 @@ int main(void)
         TEST(test_malformed_message_is_refused),
         TEST(test_message_that_grows_when_decoded_is_refused),
         TEST(test_oversize_message_is_refused),
+        TEST(test_oversize_answer_is_refused),
         TEST(test_stream_without_a_request_is_refused),
         TEST(test_slow_reader_costs_a_bounded_amount),
         TEST(test_sender_that_does_not_wait_is_ended),
         TEST(test_paused_stream_goes_on),
+        TEST(test_channel_ends_with_a_paused_stream),
         TEST(test_absent_server_is_named),
         TEST(test_wait_for_ready_waits_for_the_server),
     };
