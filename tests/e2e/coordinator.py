@@ -454,6 +454,42 @@ def case_a_slow_watcher_is_ended(top):
     coordinator.stop()
 
 
+def case_stopped_for_longer_than_a_lease(top):
+    """What it could not hear of is not lost: hosts that renew stay."""
+    coordinator = Coordinator(top, "--lease-ms", "2000", "--renew-ms", "100")
+    api = coordinator.api()
+    agents = [Agent(api, host=f"h{i}", store=f"{i:032x}") for i in range(20)]
+    for agent in agents:
+        assert agent.welcomed.wait(20), agent.end
+    is_over = threading.Event()
+
+    def renew():
+        number = 0
+        while not is_over.wait(0.1):
+            number += 1
+            for agent in agents:
+                agent.say(renew={"sequence": number})
+
+    thread = threading.Thread(target=renew)
+    thread.start()
+    try:
+        newest = api("Watch/Revision").newest
+        coordinator.process.send_signal(signal.SIGSTOP)
+        time.sleep(3)
+        coordinator.process.send_signal(signal.SIGCONT)
+        same(api.code("Jobs/List"), "OK")
+        time.sleep(0.5)
+        same(api("Watch/Revision").newest, newest, "no host was lost")
+        # One that does not is.
+        agents.pop(0)
+        wait(lambda: api("Devices/List").hosts[0].state == 2, "one is lost")
+        same([h.state for h in api("Devices/List").hosts], [2] + [1] * 19)
+    finally:
+        is_over.set()
+        thread.join()
+    coordinator.stop()
+
+
 def case_descriptors_run_out(top):
     """More connections than descriptors: refused, and served again later."""
     coordinator = Coordinator(top, wait_ready=True)
