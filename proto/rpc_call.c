@@ -57,7 +57,9 @@ static void tell_message(struct rpc_call *call, grpc_byte_buffer *buffer)
         return;
     }
     if (row->method->on_message != NULL) {
+        call->message = message;
         row->method->on_message(call, message);
+        message = base_steal(&call->message);
     }
     rpc_message_free(message);
 }
@@ -188,6 +190,11 @@ void *rpc_call_data(const struct rpc_call *call)
 void rpc_call_set_data(struct rpc_call *call, void *data)
 {
     call->data = data;
+}
+
+ProtobufCMessage *rpc_call_take(struct rpc_call *call)
+{
+    return base_steal(&call->message);
 }
 
 const struct rpc_method *rpc_call_method(const struct rpc_call *call)

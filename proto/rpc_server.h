@@ -163,6 +163,9 @@ void *
 rpc_call_data(const struct rpc_call *call); /* the handler's; NULL at first */
 void rpc_call_set_data(struct rpc_call *call,
                        void *data); /* in callbacks only */
+/* In on_message, once: its message is the caller's then; free with
+ * rpc_message_free. */
+ProtobufCMessage *rpc_call_take(struct rpc_call *call);
 const struct rpc_method *rpc_call_method(const struct rpc_call *call);
 /* Is the call over, or was it cancelled?  What is sent is dropped then. */
 bool rpc_call_is_over(struct rpc_call *call);

@@ -104,8 +104,9 @@ struct rpc_call {
     struct rpc_peer peer;
     int64_t deadline_ns; /* INT64_MAX: none */
     void *ctx;
-    void *data;            /* owner: callbacks */
-    struct rpc_call *next; /* in the pool's queue: guarded by its lock */
+    void *data;                /* owner: callbacks, as message */
+    ProtobufCMessage *message; /* that on_message is told of, unless taken */
+    struct rpc_call *next;     /* in the pool's queue: guarded by its lock */
     /* Guarded by the server's lock. */
     struct rpc_call *list_next;
     struct rpc_call **list_slot; /* NULL: in no list */
