@@ -285,19 +285,26 @@ void rpc_channel_end(struct rpc_channel *channel,
 
 /* Statuses as people read them. */
 
+#define EMPTY_LIST "empty address list"
+
 static bool is_connect_failure(struct base_str text)
 {
     return base_str_starts(text,
                            BASE_STR("failed to connect to all addresses")) ||
            base_str_starts(text, BASE_STR("DNS resolution failed")) ||
-           base_str_starts(text, BASE_STR("empty address list"));
+           base_str_starts(text, BASE_STR(EMPTY_LIST));
 }
 
-/* Core puts the cause last: "...: Connection refused". */
-static const char *last_part(const char *text)
+/* Core puts the cause last: "...: Connection refused".  A certificate and a key
+ * that it cannot use leave it no address to go to. */
+static const char *connect_cause(const char *text)
 {
     const char *part = text;
 
+    if (strncmp(text, EMPTY_LIST, sizeof(EMPTY_LIST) - 1) == 0) {
+        return "its name has no address, or the certificate and the key that "
+               "we have are none, or do not fit";
+    }
     for (const char *at = strstr(text, ": "); at != NULL;
          at = strstr(at + 2, ": ")) {
         part = at[2] != '\0' ? at + 2 : part;
@@ -314,7 +321,7 @@ enum base_code rpc_channel_fail(const struct rpc_channel *channel,
     const char *cause;
 
     if (status->code == RPC_UNAVAILABLE && is_connect_failure(text)) {
-        cause = last_part(status->text);
+        cause = connect_cause(status->text);
         return base_fail(err, code, "cannot reach %s: %c%s", channel->name,
                          tolower((unsigned char)cause[0]),
                          cause[0] != '\0' ? cause + 1 : "");

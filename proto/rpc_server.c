@@ -256,6 +256,9 @@ static void create_core(struct rpc_server *server)
         arg_int(GRPC_ARG_KEEPALIVE_TIME_MS, (int)options->keepalive_ms),
         arg_int(GRPC_ARG_KEEPALIVE_TIMEOUT_MS,
                 (int)options->keepalive_timeout_ms),
+        /* Who says nothing from the start is not kept for core's two minutes. */
+        arg_int(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS,
+                (int)options->keepalive_timeout_ms),
         arg_int(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1),
         arg_int(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0),
         /* Below our clients' interval, else they are sent away. */

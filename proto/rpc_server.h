@@ -79,7 +79,8 @@ struct rpc_server_options {
     size_t send_high_bytes;        /* 256 KiB wait: RPC_SENT_FULL */
     size_t send_max_bytes;         /* 8 MiB wait: the call is ended */
     unsigned keepalive_ms;         /* 20000 without a frame: ping */
-    unsigned keepalive_timeout_ms; /* 10000 without an answer: closed */
+    unsigned keepalive_timeout_ms; /* 10000 without an answer, or until the
+                                      handshake: closed */
     rpc_check_fn check;            /* NULL: messages are only decoded */
     rpc_authorize_fn authorize;    /* NULL: everybody may call everything */
     void *authorize_ctx;
