@@ -236,6 +236,7 @@ static void
 abort_locked(struct rpc_call *call, enum rpc_code code, const char *text)
 {
     call->is_finished = true;
+    call->has_sent_status = true; /* with the cancellation */
     if (!call->is_over && call->core != NULL) {
         (void)grpc_call_cancel_with_status(call->core, (grpc_status_code)code,
                                            text, NULL);

@@ -64,7 +64,7 @@ static grpc_channel *create_core(const char *target,
     ADD_INT(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET,
             1 << GRPC_COMPRESS_NONE);
     ADD_INT(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH,
-            int_of(options->max_message_bytes, RPC_MAX_MESSAGE_BYTES));
+            int_of(options->max_message_bytes, RPC_MAX_ANSWER_BYTES));
     ADD_INT(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, options->has_own_connection);
 #undef ADD_INT
     if (options->tls != NULL && options->tls->peer_name != NULL) {

@@ -14,7 +14,8 @@
 #include "proto/rpc.h"
 
 enum {
-    RPC_MAX_MESSAGE_BYTES = 4 << 20,
+    RPC_MAX_MESSAGE_BYTES = 4 << 20, /* of a request */
+    RPC_MAX_ANSWER_BYTES = 64 << 20,
     RPC_SEND_HIGH_BYTES = 256 << 10,
     RPC_SEND_MAX_BYTES = 8 << 20,
     RPC_QUOTA_BYTES = 512 << 20, /* that core may hold for a server */

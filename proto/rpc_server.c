@@ -11,7 +11,7 @@ extern const size_t proto_descriptors_bytes;
 enum {
     N_REQUESTED = 32, /* calls that core may fill at once */
     LOOK_NS = 100000000,
-    MAX_EXPIRED = 64, /* calls ended in one look */
+    MAX_COLLECTED = 64, /* calls ended at a time */
     LINGER_NS = 100000000,
 };
 
@@ -107,7 +107,7 @@ void rpc_server_leave(struct rpc_server *server, struct rpc_call *call)
     (void)pthread_mutex_unlock(&server->lock);
 }
 
-/* Collect up to MAX_EXPIRED calls for which @wants says so, with a ref each. */
+/* Collect up to MAX_COLLECTED calls for which @wants says so, with a ref each. */
 static size_t collect(struct rpc_server *server,
                       bool (*wants)(struct rpc_call *call, int64_t now_ns),
                       struct rpc_call **ret)
@@ -116,8 +116,8 @@ static size_t collect(struct rpc_server *server,
     size_t n = 0;
 
     (void)pthread_mutex_lock(&server->lock);
-    for (struct rpc_call *call = server->calls; call != NULL && n < MAX_EXPIRED;
-         call = call->list_next) {
+    for (struct rpc_call *call = server->calls;
+         call != NULL && n < MAX_COLLECTED; call = call->list_next) {
         if (wants(call, now_ns)) {
             ret[n++] = rpc_call_ref(call);
         }
@@ -139,13 +139,15 @@ static bool has_expired(struct rpc_call *call, int64_t now_ns)
 
 static void end_expired(struct rpc_server *server)
 {
-    struct rpc_call *calls[MAX_EXPIRED];
-    size_t n = collect(server, has_expired, calls);
+    struct rpc_call *calls[MAX_COLLECTED];
+    size_t n;
 
-    for (size_t i = 0; i < n; i++) {
-        rpc_call_abort(calls[i], RPC_DEADLINE_EXCEEDED,
-                       "the method's own limit of time has passed");
-        rpc_call_unref(calls[i]);
+    while ((n = collect(server, has_expired, calls)) != 0) {
+        for (size_t i = 0; i < n; i++) {
+            rpc_call_abort(calls[i], RPC_DEADLINE_EXCEEDED,
+                           "the method's own limit of time has passed");
+            rpc_call_unref(calls[i]);
+        }
     }
 }
 
@@ -161,7 +163,7 @@ static bool is_long(struct rpc_call *call, int64_t now_ns)
 
 static void end_long(struct rpc_server *server)
 {
-    struct rpc_call *calls[MAX_EXPIRED];
+    struct rpc_call *calls[MAX_COLLECTED];
     size_t n;
 
     while ((n = collect(server, is_long, calls)) != 0) {
