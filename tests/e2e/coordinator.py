@@ -4,6 +4,7 @@ by agents that are played.
 
     coordinator.py [CASE]...
 """
+import json
 import os
 import pathlib
 import resource
@@ -396,6 +397,40 @@ def case_more_events_than_a_message_holds(top):
 
     same(seen(live), 8 * 1024, "live")
     same(seen(api("Watch/Watch", from_revision=first)), 8 * 1024, "resumed")
+    coordinator.stop()
+
+
+def case_lists_come_in_pages(top):
+    """More hosts and jobs than a message holds."""
+    coordinator = Coordinator(top)
+    api = coordinator.api()
+    hosts = [f"h{i}" for i in range(6)]
+    agents = [Agent(api, host=host, n_devices=1024, store=f"{i:032x}")
+              for i, host in enumerate(hosts)]
+    for agent in agents:
+        assert agent.welcomed.wait(20), agent.end
+    drained(coordinator, hosts, "x" * 1000)
+    rules = "".join(f"  - {{match: 'w{i}', dims: [~], optional: true}}\n"
+                    for i in range(4000))
+    names = [f"j{i}" for i in range(8)]
+    for name in names:
+        submit(api, name, layout=lab.LAYOUT.replace("  - ", rules + "  - "))
+    page = api("Jobs/List")
+    assert page.has_more and page.ByteSize() < 2 << 20, page.ByteSize()
+    assert api("Jobs/List", after=page.jobs[-1].name).jobs[0].name == \
+        names[len(page.jobs)]
+
+    def listed(*words):
+        return json.loads(subprocess.run(
+            [lab.BIN / "retile", *words, "--json", "--coordinator",
+             coordinator.socket], check=True, stdout=subprocess.PIPE).stdout)
+
+    found = listed("device", "ls")["hosts"]
+    same([h["name"] for h in found], hosts)
+    same({len(h["devices"]) for h in found}, {1024})
+    same([j["name"] for j in listed("job", "ls")["jobs"]], names)
+    found = listed("status")
+    same((len(found["hosts"]), len(found["jobs"])), (6, 8))
     coordinator.stop()
 
 
