@@ -445,6 +445,26 @@ static void ask_open(struct world *world, uint32_t host, struct sim_job *job)
         &request);
 }
 
+/* The mount gives a save up. */
+static void ask_close(struct world *world, uint32_t host, struct sim_job *job)
+{
+    Retile__V1__CloseSaveRequest request;
+
+    retile__v1__close_save_request__init(&request);
+    request.session = world->hosts[host].session;
+    request.job = job->name;
+    request.attempt = job->save_attempt;
+    (void)call_send(
+        world,
+        (struct sim_call){.owner = CALL_CLOSE,
+                          .host = host,
+                          .job = (uint32_t)(job - world->hosts[host].jobs),
+                          .epoch = world->hosts[host].epoch,
+                          .number = job->save_attempt,
+                          .method = "/retile.v1.Agents/CloseSave"},
+        &request);
+}
+
 static void ask_vote(struct world *world, uint32_t host, struct sim_job *job)
 {
     Retile__V1__VoteRequest request;
@@ -458,7 +478,10 @@ static void ask_vote(struct world *world, uint32_t host, struct sim_job *job)
     request.job = job->name;
     request.attempt = job->voted.number;
     request.generation = job->voted_generation;
-    request.version = &version;
+    if (!world->is_quiet && world_chance(world, 40)) {
+        job->is_damaged = true;
+    }
+    request.version = job->is_damaged ? NULL : &version;
     job->is_asking = true;
     (void)call_send(
         world,
@@ -467,6 +490,7 @@ static void ask_vote(struct world *world, uint32_t host, struct sim_job *job)
                           .job = (uint32_t)(job - world->hosts[host].jobs),
                           .epoch = world->hosts[host].epoch,
                           .number = job->voted.number,
+                          .is_lost = job->is_damaged,
                           .method = "/retile.v1.Agents/Vote"},
         &request);
 }
@@ -758,6 +782,11 @@ static void written(struct world *world,
         training_saved(world, host, job, false);
         return;
     }
+    if (!world->is_quiet && world_chance(world, 20)) {
+        ask_close(world, host, job);
+        training_saved(world, host, job, false);
+        return;
+    }
     job->save = SAVE_VOTING;
     job->voted = (struct sim_version){
         .number = number, .step = job->save_step, .tp = job->tp};
@@ -811,6 +840,7 @@ static void do_work(struct world *world, const struct task *task)
             training_kill(world, host, job);
             job->n_versions = 0;
             job->voted.number = 0;
+            job->is_damaged = false;
             job->shown = job->started_generation = 0;
             job->highest = job->highest_generation = 0;
             job->is_gone = true;
@@ -838,6 +868,9 @@ void agent_reply(struct world *world,
     Retile__V1__OpenSaveResponse *opened;
     Retile__V1__VoteResponse *vote = NULL;
 
+    if (call->owner == CALL_CLOSE) {
+        return; /* whatever came of it */
+    }
     if (call->owner == CALL_VOTE && code == RPC_OK) {
         vote = retile__v1__vote_response__unpack(NULL, n, bytes);
         oracle_vote(world, call,
@@ -870,6 +903,7 @@ void agent_reply(struct world *world,
             sim_publish(world, call->host, job);
         }
         job->voted.number = 0;
+        job->is_damaged = false;
         if (is_commit) {
             agent_status(world, call->host, job);
         }

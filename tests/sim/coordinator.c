@@ -89,6 +89,7 @@ void coordinator_restore(struct world *world)
     world->revision = world->snapshot_revision;
     /* What it forgot it may decide, and answer, anew. */
     world->decisions.n = 0;
+    world->n_restores++;
     for (size_t i = 0; i < world->calls.n; i++) {
         world->calls.items[i].has_answer = false;
     }
@@ -236,7 +237,7 @@ static void reply(struct world *world, const struct coord_reply *reply)
     struct task task = {.kind = TASK_REPLY,
                         .a = ticket >> 8,
                         .b = reply->status.code,
-                        .c = ticket & 255};
+                        .c = world->n_restores};
 
     if (reply->message != NULL) {
         check(world, reply->message);
@@ -425,15 +426,15 @@ void coordinator_call(struct world *world, uint64_t id, uint64_t n_try)
          &retile__v1__forget_host_request__descriptor},
         {"/retile.v1.Agents/OpenSave",
          &retile__v1__open_save_request__descriptor},
+        {"/retile.v1.Agents/CloseSave",
+         &retile__v1__close_save_request__descriptor},
         {"/retile.v1.Agents/Vote", &retile__v1__vote_request__descriptor},
     };
 
     if (world->coord == NULL) {
-        world_at(world, world_soon(world, 5),
-                 (struct task){.kind = TASK_REPLY,
-                               .a = id,
-                               .b = RPC_UNAVAILABLE,
-                               .c = n_try & 255});
+        world_at(
+            world, world_soon(world, 5),
+            (struct task){.kind = TASK_REPLY, .a = id, .b = RPC_UNAVAILABLE});
         return;
     }
     for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++) {

@@ -49,8 +49,13 @@ void oracle_vote(struct world *world,
     Retile__Coordinator__JobRecord *rec = written(world, job->name);
     bool is_written = false;
 
+    if (call->is_lost && is_commit) {
+        world_fault(world,
+                    "%s: attempt %" PRIu64 ", which is lost, is committed",
+                    job->name, call->number);
+    }
     /* Removed meanwhile, or another job of this name. */
-    if (rec == NULL ||
+    if (rec == NULL || call->is_lost ||
         strcmp(rec->job->host, world->hosts[call->host].name) != 0) {
         retile__coordinator__job_record__free_unpacked(rec, NULL);
         return;

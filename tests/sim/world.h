@@ -31,7 +31,7 @@ enum task_kind {
     TASK_COORD_CLOSED, /* that a session is over is seen; a: session */
     TASK_AGENT_CLOSED,
     TASK_CALL,  /* a call arrives; a: call, b: which try */
-    TASK_REPLY, /* its answer does; a: call, b: code; bytes */
+    TASK_REPLY, /* its answer does; a: call, b: code, c: restores; bytes */
     TASK_RETRY, /* a call is asked again; a: call, b: which try */
     TASK_COORD_TICK,
     TASK_COORD_COMMIT,
@@ -79,6 +79,7 @@ struct sim_job {
     struct sim_version versions[MAX_LOCAL_VERSIONS];
     size_t n_versions;
     struct sim_version voted; /* .number 0: no vote */
+    bool is_damaged;          /* what was voted for: it cannot be published */
     uint64_t voted_generation;
     uint64_t highest, highest_generation, started_generation;
     /* The mount and the processes: outlive the agent too. */
@@ -121,7 +122,7 @@ struct sim_session {
     int64_t to_coord_ns, to_agent_ns; /* the last that is on its way */
 };
 
-enum call_owner { CALL_CLIENT, CALL_OPEN, CALL_VOTE };
+enum call_owner { CALL_CLIENT, CALL_OPEN, CALL_CLOSE, CALL_VOTE };
 
 struct sim_call {
     enum call_owner owner;
@@ -132,6 +133,7 @@ struct sim_call {
     size_t n_bytes;
     uint64_t tries;
     bool is_done, is_dry;      /* dry: each answer is another's */
+    bool is_lost;              /* a vote that nothing can be made of */
     struct base_digest answer; /* of a client's first */
     bool has_answer;
 };
@@ -166,6 +168,7 @@ struct world {
     BASE_VEC(struct sim_record) snapshot; /* records as they were once */
     uint64_t snapshot_revision;
     bool has_snapshots; /* a seed may bring an old one back */
+    uint64_t n_restores;
     bool is_committing; /* a commit is due */
     uint64_t crash_in;  /* points until it dies; 0: it does not */
     int64_t tick_ns;
