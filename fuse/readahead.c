@@ -10,23 +10,45 @@
 #include <unistd.h>
 
 #include "base/auto.h"
-#include "base/mountinfo.h"
+
+/* Undo mountinfo's \ooo in place. */
+static void unescape(char *text)
+{
+    char *to = text;
+
+    while (*text != '\0') {
+        if (text[0] == '\\' && text[1] >= '0' && text[1] <= '3' &&
+            text[2] >= '0' && text[2] <= '7' && text[3] >= '0' &&
+            text[3] <= '7') {
+            *to++ = (char)((text[1] - '0') << 6 | (text[2] - '0') << 3 |
+                           (text[3] - '0'));
+            text += 4;
+        } else {
+            *to++ = *text++;
+        }
+    }
+    *to = '\0';
+}
 
 /* "ID PARENT MAJOR:MINOR ROOT MOUNTPOINT ...": is it the mount at @mountpoint?
  * Then *device is set. */
 static bool is_mount_line(char *line, const char *mountpoint, char device[32])
 {
-    char found[32];
-    const char *point;
+    char *save = NULL;
+    char *fields[5];
+    size_t i;
 
-    if (sscanf(line, "%*u %*u %31s", found) != 1) {
+    for (i = 0; i < 5; i++) {
+        fields[i] = strtok_r(i == 0 ? line : NULL, " ", &save);
+        if (fields[i] == NULL) {
+            return false;
+        }
+    }
+    unescape(fields[4]);
+    if (strcmp(fields[4], mountpoint) != 0 || strlen(fields[2]) >= 32) {
         return false;
     }
-    point = base_mountinfo_point(line);
-    if (point == NULL || strcmp(point, mountpoint) != 0) {
-        return false;
-    }
-    (void)stpcpy(device, found);
+    (void)stpcpy(device, fields[2]);
     return true;
 }
 

@@ -123,7 +123,7 @@ give_up(struct coord *coord, struct coord_job *job, const char *reason)
     Retile__Coordinator__JobRecord *rec = job->rec;
 
     attempt_abort(coord, job, reason);
-    if (job->host == NULL || job->host->session == 0) {
+    if (job->host == NULL || job->host->session == 0 || job_is_over(job)) {
         return; /* its host is away: again when it is back */
     }
     if (rec->making != NULL) {
@@ -180,6 +180,12 @@ void attempt_lose(struct coord *coord,
     job_wake(coord, job);
 }
 
+void attempt_wait(struct coord *coord, struct coord_job *job)
+{
+    job->make_ns =
+        coord->now.mono_ns + (int64_t)coord->limits.make_wait_ms * NS_PER_MS;
+}
+
 void attempt_commit(struct coord *coord,
                     struct coord_job *job,
                     const Retile__V1__Version *version)
@@ -198,6 +204,9 @@ void attempt_commit(struct coord *coord,
     rec->candidate->opened_ns = attempt->opened_ns;
     coord_text(coord, &rec->candidate->pinned, "%s", "");
     job->make_ns = NO_NS;
+    if (attempt->kind == ATTEMPT_SAVE) {
+        attempt_wait(coord, job);
+    }
     attempt_note_committed(coord, job, attempt->number);
     attempt_move(coord, job, ATTEMPT_COMMITTED, "");
     if (attempt->kind == ATTEMPT_SAVE) {
@@ -299,7 +308,7 @@ static struct coord_host *choose_host(struct coord *coord,
         from = job_find(coord, making->from_job);
         return from != NULL ? from->host : NULL;
     }
-    return place_choose(coord, 0);
+    return place_choose(coord, job, 0);
 }
 
 static bool make_first(struct coord *coord, struct coord_job *job, char *why)
@@ -383,14 +392,20 @@ bool attempt_make(struct coord *coord, struct coord_job *job, char *why)
     Retile__V1__Job *rec = job->rec->job;
     bool is_done = true;
 
+    if (job->rec->making != NULL && rec->n_versions > 0 && rec->n_ranks > 0) {
+        /* We are an old copy, and it was made. */
+        coord_message_free(job->rec->making);
+        job->rec->making = NULL;
+        coord_text(coord, &job->rec->then_layout, "%s", "");
+        job_touch(coord, job);
+    }
     if (job->rec->making != NULL) {
         is_done = make_first(coord, job, why);
     } else if (rec->change != NULL && rec->change->phase == CHANGE_MAKING) {
         is_done = make_change(coord, job, why);
     }
     if (is_done && rec->attempt != NULL) {
-        job->make_ns = coord->now.mono_ns +
-                       (int64_t)coord->limits.make_wait_ms * NS_PER_MS;
+        attempt_wait(coord, job);
         attempt_move(coord, job, ATTEMPT_OPEN, "");
     }
     return is_done;

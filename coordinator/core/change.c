@@ -171,10 +171,10 @@ static uint32_t *choose(struct coord *coord,
         return devices;
     }
     if (host == NULL) {
-        host = place_choose(coord, n_ranks);
+        host = place_choose(coord, job, n_ranks);
     }
     *ret_host = host;
-    if (host == NULL || !place_on(host, job, n_ranks, devices, &n_ready)) {
+    if (host == NULL || !place_any(host, job, n_ranks, devices, &n_ready)) {
         call_refuse(
             coord, call, RPC_FAILED_PRECONDITION,
             "%" PRIu32 " devices are needed, %s has %" PRIu32 " that are ready",
@@ -282,6 +282,9 @@ static void ask(struct coord *coord,
     if (job->host == NULL || job->host->session == 0 || !job->is_heard) {
         call_refuse(coord, call, RPC_UNAVAILABLE, "host %s is not connected",
                     job->rec->job->host);
+        return;
+    }
+    if (version_is_full(coord, call, job)) {
         return;
     }
     plan = calloc(1, sizeof(*plan));

@@ -167,22 +167,6 @@ static enum base_code result(const struct coord *coord, struct base_err *err)
                      coord->failed == BASE_CHANGED ? coord->bug : "");
 }
 
-/* The devices where processes may be: of the newest generation, and of those
- * before it, back to one that was prepared (then nothing was left before it). */
-static void take_devices(struct coord *coord, struct coord_job *job)
-{
-    const Retile__V1__Job *rec = job->rec->job;
-    const Retile__V1__Generation *generation = rec->generation;
-
-    for (size_t i = 0; job->host != NULL && generation != NULL; i++) {
-        place_take(coord, job, generation);
-        if (generation->ready_ns != 0 || i >= rec->n_history) {
-            return;
-        }
-        generation = rec->history[i];
-    }
-}
-
 static void begin_job(struct coord *coord, struct coord_job *job)
 {
     const Retile__V1__Job *rec = job->rec->job;
@@ -200,9 +184,10 @@ static void begin_job(struct coord *coord, struct coord_job *job)
         job->drain_ns =
             now + (int64_t)rec->change->deadline_s * 1000 * NS_PER_MS;
     }
-    if (rec->attempt != NULL && rec->attempt->state == ATTEMPT_OPEN &&
-        rec->attempt->kind != ATTEMPT_SAVE) {
-        job->make_ns = now + (int64_t)coord->limits.make_wait_ms * NS_PER_MS;
+    if (rec->attempt != NULL &&
+        (rec->attempt->kind == ATTEMPT_SAVE) ==
+            (rec->attempt->state == ATTEMPT_COMMITTED)) {
+        attempt_wait(coord, job);
     }
     job_touch(coord, job);
 }
@@ -234,7 +219,6 @@ enum base_code coord_begin(struct coord *coord,
                              "job %s: no record of host %s",
                              job->rec->job->name, job->rec->job->host);
         }
-        take_devices(coord, job);
         begin_job(coord, job);
     }
     if (coord->failed == BASE_OK && !coord_invariant(coord, err)) {

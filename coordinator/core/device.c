@@ -58,39 +58,24 @@ void device_found(struct coord *coord,
 
 void call_devices_list(struct coord *coord, const struct coord_call *call)
 {
-    const Retile__V1__ListDevicesRequest *request =
-        (const Retile__V1__ListDevicesRequest *)call->request;
-    Retile__V1__ListDevicesResponse *response =
-        base_arena_alloc(coord->actions->arena, 1, sizeof(*response));
-    size_t n_bytes = 0;
+    Retile__V1__ListDevicesResponse response;
 
-    if (response == NULL) {
-        coord_no_mem(coord);
-        return;
-    }
-    retile__v1__list_devices_response__init(response);
-    response->hosts = base_arena_alloc(
-        coord->actions->arena, coord->hosts.n + 1, sizeof(Retile__V1__Host *));
-    if (response->hosts == NULL) {
+    retile__v1__list_devices_response__init(&response);
+    response.hosts = base_arena_alloc(coord->actions->arena, coord->hosts.n + 1,
+                                      sizeof(Retile__V1__Host *));
+    if (response.hosts == NULL) {
         coord_no_mem(coord);
         return;
     }
     for (size_t i = 0; i < coord->hosts.n; i++) {
-        const struct coord_host *host = coord->hosts.items[i];
-        Retile__V1__Host *shown;
+        Retile__V1__Host *shown = show_host(coord, coord->hosts.items[i]);
 
-        if (strcmp(host->rec->name, request->after) <= 0) {
-            continue;
-        }
-        response->has_more = n_bytes >= PAGE_BYTES;
-        shown = response->has_more ? NULL : show_host(coord, host);
         if (shown == NULL) {
-            break; /* or memory was short */
+            return;
         }
-        n_bytes += protobuf_c_message_get_packed_size(&shown->base);
-        response->hosts[response->n_hosts++] = shown;
+        response.hosts[response.n_hosts++] = shown;
     }
-    call_answer(coord, call, response, false);
+    call_answer(coord, call, coord_copy_out(coord, &response), false);
 }
 
 /* The devices that a call is about: begin to end; NULL: was answered. */
@@ -250,7 +235,8 @@ void call_forget_host(struct coord *coord, const struct coord_call *call)
     for (size_t i = 0; i < host->jobs.n && !request->force; i++) {
         const struct coord_job *job = host->jobs.items[i];
 
-        if (job->rec->job->n_versions > 0 || job->rec->making != NULL) {
+        if (job->rec->job->n_versions > 0 || job->rec->making != NULL ||
+            job->rec->job->attempt != NULL) {
             call_refuse(coord, call, RPC_FAILED_PRECONDITION,
                         "the only bytes of job %s are on host %s",
                         job->rec->job->name, request->host);

@@ -1,5 +1,4 @@
 /* Generations: begun on devices, prepared, run, drained, ended, revoked. */
-#include <stdarg.h>
 #include <stdio.h>
 
 #include "coordinator/core/impl.h"
@@ -25,11 +24,12 @@ uint64_t generation_next_step(const struct coord_job *job)
 
         if (version->has_step && version->number >= rec->generation->load &&
             version->step >= next) {
-            next = version->step + (version->step < UINT64_MAX);
+            next = version->step + (version->step < INT64_MAX);
         }
     }
     if (rec->generation->last_step >= next && rec->generation->last_step > 0) {
-        next = rec->generation->last_step + 1;
+        next = rec->generation->last_step +
+               (rec->generation->last_step < INT64_MAX);
     }
     return next;
 }
@@ -101,7 +101,7 @@ void generation_end(struct coord *coord,
         return;
     }
     va_start(args, fmt);
-    (void)vsnprintf(reason, sizeof(reason), fmt, args); /* cut when too long */
+    coord_vline(reason, sizeof(reason), fmt, args);
     va_end(args);
     had_started = generation->state == GENERATION_RUNNING ||
                   generation->state == GENERATION_DRAINING || job->has_started;
@@ -226,7 +226,7 @@ bool generation_start(struct coord *coord, struct coord_job *job, char *why)
         return false;
     }
     if (host == NULL) {
-        host = place_choose(coord, rec->n_ranks);
+        host = place_choose(coord, job, rec->n_ranks);
         if (host == NULL) {
             (void)snprintf(why, WHY_BYTES,
                            "no host has %" PRIu32 " devices that are ready",
@@ -448,7 +448,8 @@ void generation_report(struct coord *coord,
     if (generation == NULL) {
         return;
     }
-    if (status->highest_generation > generation->number) {
+    if (status->highest_generation > generation->number &&
+        status->highest_generation <= MAX_NUMBER) {
         generation_end(coord, job, GENERATION_REVOKED, false,
                        "host %s has seen generation %" PRIu64,
                        job->host->rec->name, status->highest_generation);

@@ -317,7 +317,7 @@ static void see_stranger(struct coord *coord,
     struct coord_stranger stranger = {0};
     bool is_new = known == NULL;
 
-    if (status->revision > coord->revision && status->revision < UINT64_MAX) {
+    if (status->revision > coord->revision && status->revision <= MAX_NUMBER) {
         coord->revision = status->revision;
     }
     if (status->is_gone) {
@@ -351,12 +351,32 @@ static void see_stranger(struct coord *coord,
     }
 }
 
+/* The host has a job that has no host yet: we are an old copy, it is this one. */
+static bool
+is_found(struct coord *coord, struct coord_host *host, struct coord_job *job)
+{
+    if (job == NULL || job->host != NULL || job_is_over(job)) {
+        return false;
+    }
+    job_set_host(coord, job, host);
+    coord_text(coord, &job->rec->job->host, "%s", host->rec->name);
+    return coord->failed == BASE_OK;
+}
+
 /* All that the agent has, and so all that it has not. */
 static void take_jobs(struct coord *coord,
                       struct coord_host *host,
                       const Retile__V1__Hello *hello)
 {
     host->strangers.n = 0;
+    for (size_t i = 0; coord->n_homeless > 0 && i < coord->jobs.n; i++) {
+        struct coord_job *job = coord->jobs.items[i];
+
+        if (job->host == NULL &&
+            strcmp(job->rec->job->host, host->rec->name) == 0) {
+            job_set_host(coord, job, host); /* it was lost with the host */
+        }
+    }
     for (size_t i = host->jobs.n; i-- > 0;) {
         struct coord_job *job = host->jobs.items[i];
         const Retile__V1__JobStatus *status = NULL;
@@ -372,8 +392,12 @@ static void take_jobs(struct coord *coord,
         }
     }
     for (size_t k = 0; k < hello->n_jobs; k++) {
-        const struct coord_job *job = job_find(coord, hello->jobs[k]->job);
+        struct coord_job *job = job_find(coord, hello->jobs[k]->job);
 
+        if (is_found(coord, host, job)) {
+            job_report(coord, host, job, hello->jobs[k], true);
+            target_publish(coord, job, true);
+        }
         if (host->session != 0 && (job == NULL || job->host != host)) {
             see_stranger(coord, host, hello->jobs[k]);
         }
@@ -570,7 +594,7 @@ void host_forget(struct coord *coord, struct coord_host *host)
         }
         job_report(coord, host, job, NULL, true);
         job_set_host(coord, job, NULL);
-        if (!job_is_over(job)) {
+        if (job->rec->job->state != JOB_LOST) { /* it may come back */
             coord_text(coord, &job->rec->job->host, "%s", "");
         }
         job_touch(coord, job);

@@ -18,6 +18,7 @@
 #include <retile/v1/types.pb-c.h>
 #include <retile/v1/versions.pb-c.h>
 #include <retile/v1/watch.pb-c.h>
+#include <stdarg.h>
 
 #include "base/hash.h"
 #include "coordinator/core/core.h"
@@ -30,6 +31,9 @@ enum {
     MAX_RESTARTS = 3,
     KEEP_VERSIONS = 2,
 };
+/* What hosts say of numbers and revisions is believed up to here, so that there
+ * are some left. */
+#define MAX_NUMBER    ((uint64_t)INT64_MAX / 2)
 #define NEVER_RESTART UINT32_MAX
 #define NO_NS         INT64_MAX
 #define NS_PER_MS     INT64_C(1000000)
@@ -238,6 +242,11 @@ bool coord_list_grow(struct coord *coord, void *items, size_t n, size_t size);
 struct base_str coord_pack_out(struct coord *coord, const void *message);
 char *coord_textf_out(struct coord *coord, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
+/* Printf's, cut between characters when it is too long. */
+void coord_line(char *line, size_t n, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+void coord_vline(char *line, size_t n, const char *fmt, va_list args)
+    __attribute__((format(printf, 3, 0)));
 void coord_no_mem(struct coord *coord);
 void coord_is_bug(struct coord *coord, const char *what);
 
@@ -325,19 +334,31 @@ uint64_t generation_next_step(const struct coord_job *job);
 
 /* ---- place.c: which devices ---- */
 
-/* Where @n ranks of a job would run: devices of @host in the order of ranks,
+/* Where @n ranks of a job could run: devices of @host in the order of ranks,
  * @ret has room for n.  False: too few; *ret_n has how many there are. */
+bool place_any(const struct coord_host *host,
+               const struct coord_job *job,
+               uint32_t n,
+               uint32_t *ret,
+               uint32_t *ret_n);
+/* The same, on those that its change asked for if all of them are free. */
 bool place_on(const struct coord_host *host,
               const struct coord_job *job,
               uint32_t n,
               uint32_t *ret,
               uint32_t *ret_n);
-/* The host with the most free devices, at least @n; NULL: none. */
-struct coord_host *place_choose(const struct coord *coord, uint32_t n);
+/* The host with the most free devices, at least @n, for a job that has none yet;
+ * NULL: none. */
+struct coord_host *place_choose(const struct coord *coord,
+                                const struct coord_job *job,
+                                uint32_t n);
 /* Hold the devices of @generation. */
 void place_take(struct coord *coord,
                 struct coord_job *job,
                 const Retile__V1__Generation *generation);
+/* Those where processes may be: of the newest generation, and of those before it,
+ * back to one that was prepared (then nothing was left before it). */
+void place_take_again(struct coord *coord, struct coord_job *job);
 /* Let go of those where no process is left, or of all. */
 void place_free(struct coord *coord, struct coord_job *job, bool is_all);
 /* The job whose current generation has the device, or else one of which it may
@@ -361,6 +382,10 @@ void attempt_commit(struct coord *coord,
 void attempt_ready(struct coord *coord,
                    struct coord_job *job,
                    const Retile__V1__Version *version);
+/* How long for it to be made by its host; or, a save that is committed, to be
+ * published: after that the job goes on without it.  When it is published later
+ * it is a version all the same. */
+void attempt_wait(struct coord *coord, struct coord_job *job);
 /* What was to be made will not be. */
 void attempt_give_up(struct coord *coord,
                      struct coord_job *job,
@@ -386,8 +411,13 @@ void call_vote(struct coord *coord, const struct coord_call *call);
 
 /* ---- version.c ---- */
 Retile__V1__Version *version_find(const struct coord_job *job, uint64_t number);
+/* That is kept; or, when none is, the newest of those that are given up. */
 const Retile__V1__Version *version_newest(const struct coord_job *job);
 bool version_is_released(const struct coord_job *job, uint64_t number);
+/* Refuse to make one more: there are too many. */
+bool version_is_full(struct coord *coord,
+                     const struct coord_call *call,
+                     const struct coord_job *job);
 /* Give up what need not be kept. */
 void version_trim(struct coord *coord, struct coord_job *job);
 void version_add(struct coord *coord,
@@ -502,8 +532,6 @@ void call_jobs_get(struct coord *coord, const struct coord_call *call);
 Retile__V1__Job *
 show_job(struct coord *coord, const struct coord_job *job, bool is_whole);
 Retile__V1__Host *show_host(struct coord *coord, const struct coord_host *host);
-/* What a List answers at once, when one item more does not fit. */
-enum { PAGE_BYTES = 1 << 20 };
 Retile__V1__Device *
 show_device(struct coord *coord, const struct coord_host *host, uint32_t index);
 
@@ -521,6 +549,7 @@ void call_answer(struct coord *coord,
                  const struct coord_call *call,
                  const void *response,
                  bool is_kept);
+struct coord_request *request_find(const struct coord *coord, const char *id);
 void request_add(struct coord *coord,
                  const char *id,
                  Retile__Coordinator__RequestRecord *rec);

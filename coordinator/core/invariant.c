@@ -93,10 +93,9 @@ static bool check_attempt(const struct coord_job *job, struct base_err *err)
     return true;
 }
 
-/* 4. The newest version is kept, pinned ones are, and what is loaded is. */
+/* 4. Pinned versions are kept, and what is loaded is. */
 static bool check_kept(const struct coord_job *job, struct base_err *err)
 {
-    const Retile__V1__Job *rec = job->rec->job;
     const Retile__V1__Generation *generation = generation_current(job);
 
     for (size_t i = 0; i < job->rec->n_released; i++) {
@@ -108,10 +107,6 @@ static bool check_kept(const struct coord_job *job, struct base_err *err)
         }
         if (version->pinned[0] != '\0') {
             return wrong(err, job, "a pinned version is given up");
-        }
-        if (version == version_newest(job) && rec->n_versions > 1 &&
-            rec->state != JOB_LOST) {
-            return wrong(err, job, "the newest version is given up");
         }
         if (generation != NULL && generation->load == number) {
             return wrong(err, job, "a loaded version is given up");

@@ -91,6 +91,9 @@ void job_set_host(struct coord *coord,
     /* A host that is here has said what it has, and this was not in it. */
     job->is_heard = host != NULL && host->session != 0;
     job->seen_revision = coord->revision;
+    job->shown_generation = 0;
+    job->shown_port = 0;
+    job->is_prepared = job->is_clear = job->is_astray = false;
     if (host == NULL) {
         coord->n_homeless++;
         return;
@@ -106,6 +109,7 @@ void job_set_host(struct coord *coord,
     host->jobs.items[at] = job;
     host->jobs.n++;
     job->host = host;
+    place_take_again(coord, job);
 }
 
 void job_remove(struct coord *coord, struct coord_job *job)
@@ -243,6 +247,7 @@ void job_advance(struct coord *coord, struct coord_job *job)
         return;
     }
     if (job_is_over(job)) {
+        version_trim(coord, job);
         return;
     }
     generation_check(coord, job);
@@ -256,10 +261,16 @@ void job_advance(struct coord *coord, struct coord_job *job)
     }
     if (!job_is_over(job) && generation_current(job) == NULL &&
         rec->attempt == NULL) {
+        const Retile__V1__Version *newest = version_newest(job);
+
         if (rec->change != NULL && rec->change->phase == CHANGE_DRAINING) {
             change_phase(coord, job, CHANGE_MAKING);
         }
-        if (attempt_make(coord, job, why) && rec->attempt == NULL) {
+        if (newest != NULL && version_is_released(job, newest->number)) {
+            (void)snprintf(why, sizeof(why),
+                           "version %" PRIu64 " is given up, no other is left",
+                           newest->number);
+        } else if (attempt_make(coord, job, why) && rec->attempt == NULL) {
             (void)generation_start(coord, job, why); /* or waits */
         }
     }
@@ -270,10 +281,28 @@ void job_advance(struct coord *coord, struct coord_job *job)
     job_arm(coord, job);
 }
 
+static void make_due(struct coord *coord, struct coord_job *job)
+{
+    const Retile__V1__Attempt *attempt = attempt_open(job);
+    bool is_save = attempt != NULL && attempt->kind == ATTEMPT_SAVE;
+    char why[WHY_BYTES];
+
+    coord_line(why, sizeof(why), "not %s within %" PRIu32 " ms%s%s",
+               is_save ? "published" : "made", coord->limits.make_wait_ms,
+               job->trouble != NULL ? ": " : "",
+               job->trouble != NULL ? job->trouble : "");
+    if (!is_save) {
+        attempt_give_up(coord, job, why);
+    } else if (job->is_heard) {
+        attempt_lose(coord, job, why);
+    } else {
+        attempt_wait(coord, job); /* its host is away */
+    }
+}
+
 void job_due(struct coord *coord, struct coord_job *job)
 {
     int64_t now = coord->now.mono_ns;
-    char why[WHY_BYTES];
 
     if (job->drain_ns <= now) {
         job->drain_ns = NO_NS;
@@ -293,11 +322,7 @@ void job_due(struct coord *coord, struct coord_job *job)
     }
     if (job->make_ns <= now) {
         job->make_ns = NO_NS;
-        (void)snprintf(why, sizeof(why), "not made within %" PRIu32 " ms%s%s",
-                       coord->limits.make_wait_ms,
-                       job->trouble != NULL ? ": " : "",
-                       job->trouble != NULL ? job->trouble : "");
-        attempt_give_up(coord, job, why);
+        make_due(coord, job);
     }
     if (job->backoff_ns <= now) {
         job->backoff_ns = NO_NS;

@@ -1,6 +1,5 @@
 /* Memory of messages: what the state owns is of malloc, what goes out lives in
  * the actions' arena.  A copy is made by packing and unpacking. */
-#include <stdarg.h>
 #include <stdio.h>
 
 #include "coordinator/core/impl.h"
@@ -204,6 +203,32 @@ char *coord_textf_out(struct coord *coord, const char *fmt, ...)
     (void)vsnprintf(text, (size_t)n + 1, fmt, args);
     va_end(args);
     return text;
+}
+
+void coord_vline(char *line, size_t n, const char *fmt, va_list args)
+{
+    int n_wanted = vsnprintf(line, n, fmt, args);
+
+    if (n_wanted < 0 || (size_t)n_wanted < n) {
+        return;
+    }
+    for (size_t len = n - 1; len > 0; len--) {
+        unsigned char c = (unsigned char)line[len - 1];
+
+        if ((c & 0xc0) != 0x80) { /* where the last one begins */
+            line[c < 0x80 ? len : len - 1] = '\0';
+            return;
+        }
+    }
+}
+
+void coord_line(char *line, size_t n, const char *fmt, ...)
+{
+    va_list args;
+
+    va_start(args, fmt);
+    coord_vline(line, n, fmt, args);
+    va_end(args);
 }
 
 /* An allocator that remembers that it failed. */

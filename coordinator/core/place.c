@@ -47,35 +47,19 @@ struct coord_job *place_user(const struct coord_host *host, uint32_t index)
     return user;
 }
 
-bool place_on(const struct coord_host *host,
-              const struct coord_job *job,
-              uint32_t n,
-              uint32_t *ret,
-              uint32_t *ret_n)
+bool place_any(const struct coord_host *host,
+               const struct coord_job *job,
+               uint32_t n,
+               uint32_t *ret,
+               uint32_t *ret_n)
 {
-    const Retile__Coordinator__JobRecord *rec =
-        job != NULL && job->host == host ? job->rec : NULL;
     uint32_t n_found = 0;
 
     *ret_n = 0;
-    if (host->session == 0 || !host_is_clear(host, job)) {
+    if (host->session == 0 || !host_is_clear(host, job) ||
+        (job->host == NULL && host_is_stranger(host, job->rec->job->name))) {
         return false;
     }
-    for (size_t i = 0; rec != NULL && i < rec->n_wanted; i++) {
-        uint32_t index = rec->wanted[i]->index;
-
-        if (index < host->rec->n_devices && is_usable(host, job, index)) {
-            if (n_found < n && ret != NULL) {
-                ret[n_found] = index;
-            }
-            n_found++;
-        }
-    }
-    if (n_found >= n && n > 0 && rec != NULL && rec->n_wanted > 0) {
-        *ret_n = n_found;
-        return true;
-    }
-    n_found = 0;
     for (uint32_t i = 0; i < host->rec->n_devices; i++) {
         if (is_usable(host, job, i)) {
             if (n_found < n && ret != NULL) {
@@ -88,7 +72,32 @@ bool place_on(const struct coord_host *host,
     return n_found >= n;
 }
 
-struct coord_host *place_choose(const struct coord *coord, uint32_t n)
+bool place_on(const struct coord_host *host,
+              const struct coord_job *job,
+              uint32_t n,
+              uint32_t *ret,
+              uint32_t *ret_n)
+{
+    const Retile__Coordinator__JobRecord *rec = job->rec;
+    uint32_t n_found = 0;
+
+    if (!place_any(host, job, n, ret, ret_n)) {
+        return false;
+    }
+    for (size_t i = 0; job->host == host && i < rec->n_wanted; i++) {
+        uint32_t index = rec->wanted[i]->index;
+
+        n_found += index < host->rec->n_devices && is_usable(host, job, index);
+    }
+    for (uint32_t i = 0; n_found == rec->n_wanted && i < n && i < n_found;
+         i++) {
+        ret[i] = rec->wanted[i]->index;
+    }
+    return true;
+}
+
+struct coord_host *
+place_choose(const struct coord *coord, const struct coord_job *job, uint32_t n)
 {
     struct coord_host *best = NULL;
     uint32_t n_best = 0;
@@ -97,7 +106,7 @@ struct coord_host *place_choose(const struct coord *coord, uint32_t n)
         struct coord_host *host = coord->hosts.items[i];
         uint32_t n_free = 0;
 
-        if (place_on(host, NULL, n, NULL, &n_free) && host->session != 0 &&
+        if (place_any(host, job, n, NULL, &n_free) &&
             (best == NULL || n_free > n_best)) {
             best = host;
             n_best = n_free;
@@ -114,8 +123,10 @@ void place_take(struct coord *coord,
         uint32_t device = generation->placements[i]->device;
         struct coord_hold *hold = hold_find(job, device);
 
-        if (device >= job->host->rec->n_devices) {
-            continue;
+        if (device >= job->host->rec->n_devices ||
+            strcmp(generation->placements[i]->host, job->host->rec->name) !=
+                0) {
+            continue; /* of a host that was forgotten */
         }
         if (hold != NULL) {
             hold->generation = generation->number > hold->generation
@@ -128,6 +139,20 @@ void place_take(struct coord *coord,
         } else {
             coord_no_mem(coord);
         }
+    }
+}
+
+void place_take_again(struct coord *coord, struct coord_job *job)
+{
+    const Retile__V1__Job *rec = job->rec->job;
+    const Retile__V1__Generation *generation = rec->generation;
+
+    for (size_t i = 0; generation != NULL; i++) {
+        place_take(coord, job, generation);
+        if (generation->ready_ns != 0 || i >= rec->n_history) {
+            return;
+        }
+        generation = rec->history[i];
     }
 }
 

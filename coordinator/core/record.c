@@ -227,11 +227,9 @@ static enum base_code load_request(struct coord *coord,
         return bad(err, "request", id, "id");
     }
     (void)snprintf(text, sizeof(text), "%.*s", (int)id.len, id.ptr);
-    for (size_t i = 0; i < coord->requests.n; i++) {
-        if (strcmp(coord->requests.items[i]->id, text) == 0) {
-            coord_message_free(rec);
-            return bad(err, "request", id, "it comes twice");
-        }
+    if (request_find(coord, text) != NULL) {
+        coord_message_free(rec);
+        return bad(err, "request", id, "it comes twice");
     }
     request_add(coord, text, rec); /* failing is sticky */
     return BASE_OK;

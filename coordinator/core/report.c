@@ -12,6 +12,16 @@ static uint64_t seen_generation(const Retile__V1__JobStatus *status)
                : status->highest_generation;
 }
 
+/* Has the host seen numbers that we have not given?  Then we are an old copy. */
+static bool is_ahead(const struct coord_job *job,
+                     const Retile__V1__JobStatus *status)
+{
+    return (status->highest > job->rec->highest &&
+            status->highest <= MAX_NUMBER) ||
+           (seen_generation(status) >= job->rec->next_generation &&
+            seen_generation(status) <= MAX_NUMBER);
+}
+
 /* Numbers that the host has seen and we have not: we are an old copy. */
 static void raise_numbers(struct coord *coord,
                           struct coord_job *job,
@@ -29,33 +39,38 @@ static void raise_numbers(struct coord *coord,
     if (status->attempt != NULL && status->attempt->number > highest) {
         highest = status->attempt->number;
     }
-    if (highest > rec->highest && highest < UINT64_MAX) {
+    if (highest > rec->highest && highest <= MAX_NUMBER) {
         rec->highest = highest;
         job_touch(coord, job);
     }
-    if (generation >= rec->next_generation && generation < UINT64_MAX) {
+    if (generation >= rec->next_generation && generation <= MAX_NUMBER) {
         rec->next_generation = generation + 1;
         job_touch(coord, job);
     }
-    if (status->revision > coord->revision && status->revision < UINT64_MAX) {
+    if (status->revision > coord->revision && status->revision <= MAX_NUMBER) {
         coord->revision = status->revision;
     }
 }
 
-/* The host has gone past the attempt that we think is under way: we are an old
- * copy, and it is over.  What came of it is among the versions, or gone.  A
- * generation begins only when no attempt is left, so one that we have not begun
- * is as good a sign as a number that we have not given: a save that was lost
- * has no number above it. */
-static void past_attempt(struct coord *coord,
-                         struct coord_job *job,
-                         const Retile__V1__JobStatus *status)
+/* The host has gone past what we think is under way: we are an old copy, and it
+ * is over.  What came of an attempt is among the versions, or gone; a change is
+ * not begun again, which might take back what was trained since.  A generation
+ * begins only when no attempt is left, so one that we have not begun is as good a
+ * sign as a number that we have not given: a save that was lost has no number
+ * above it. */
+static void go_past(struct coord *coord,
+                    struct coord_job *job,
+                    const Retile__V1__JobStatus *status)
 {
     const Retile__V1__Attempt *attempt = attempt_open(job);
+    const Retile__V1__Change *change = job->rec->job->change;
 
-    if (attempt == NULL ||
-        (status->highest <= job->rec->highest &&
-         seen_generation(status) < job->rec->next_generation)) {
+    if (change != NULL) {
+        coord_tell(coord, &(struct coord_about){.kind = EVENT_JOB, .job = job},
+                   "%s is given up: its host has gone past it", change->what);
+        change_drop(coord, job);
+    }
+    if (attempt == NULL) {
         return;
     }
     for (size_t i = 0; i < status->n_versions; i++) {
@@ -143,7 +158,9 @@ void job_report(struct coord *coord,
             return;
         }
     }
-    past_attempt(coord, job, status);
+    if (is_ahead(job, status)) {
+        go_past(coord, job, status);
+    }
     raise_numbers(coord, job, status);
     if (job->rec->job->state == JOB_REMOVING && status->is_gone && !is_hello &&
         status->revision >= job->rec->revision) {

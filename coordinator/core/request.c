@@ -1,6 +1,5 @@
 /* Calls: which there are, what is answered, and answers that are kept for who
  * asks again with the same request_id. */
-#include <stdarg.h>
 #include <stdio.h>
 
 #include "coordinator/core/impl.h"
@@ -68,8 +67,7 @@ void call_refuse(struct coord *coord,
     va_list args;
 
     va_start(args, fmt);
-    (void)vsnprintf(refusal.status.text, sizeof(refusal.status.text), fmt,
-                    args); /* cut when too long */
+    coord_vline(refusal.status.text, sizeof(refusal.status.text), fmt, args);
     va_end(args);
     reply(coord, refusal);
 }
@@ -81,8 +79,7 @@ static const char *request_id(const void *item)
     return ((const struct coord_request *)item)->id;
 }
 
-static struct coord_request *request_find(const struct coord *coord,
-                                          const char *id)
+struct coord_request *request_find(const struct coord *coord, const char *id)
 {
     size_t at =
         coord_lower(coord->requests.items, coord->requests.n, id, request_id);
@@ -159,10 +156,15 @@ static void keep(struct coord *coord,
                  const struct coord_call *call,
                  const ProtobufCMessage *response)
 {
-    Retile__Coordinator__RequestRecord *rec = malloc(sizeof(*rec));
-    struct base_str packed = coord_pack_out(coord, response);
+    Retile__Coordinator__RequestRecord *rec;
+    struct base_str packed;
     struct coord_request *request;
 
+    if (request_find(coord, call->request_id) != NULL) {
+        return; /* it waited for two plans at once */
+    }
+    rec = malloc(sizeof(*rec));
+    packed = coord_pack_out(coord, response);
     if (rec == NULL || packed.ptr == NULL) {
         coord_no_mem(coord);
         free(rec);

@@ -102,11 +102,7 @@ static void open_save(struct coord *coord,
         job->save_session = request->session;
         job->save_generation = request->generation;
         job->save_step = request->step;
-    } else if (rec->n_versions >= coord->limits.max_versions) {
-        call_refuse(coord, call, RPC_RESOURCE_EXHAUSTED,
-                    "%s has %zu versions, no more than %" PRIu32 " are kept",
-                    rec->name, rec->n_versions, coord->limits.max_versions);
-    } else {
+    } else if (!version_is_full(coord, call, job)) {
         if (attempt != NULL) {
             attempt_abort(coord, job, "a later step is saved");
         }
@@ -256,7 +252,8 @@ void call_vote(struct coord *coord, const struct coord_call *call)
         answer_vote(coord, call, true, "");
         return;
     }
-    if (vote->attempt > job->rec->highest) { /* we are an old copy */
+    if (vote->attempt > job->rec->highest && vote->attempt <= MAX_NUMBER) {
+        /* We are an old copy. */
         job->rec->highest = vote->attempt;
         job_touch(coord, job);
     }

@@ -31,6 +31,7 @@ static bool find_source(struct coord *coord,
               : at != NULL     ? version_find(*ret_job, *ret_number)
                                : version_newest(*ret_job);
     if (version == NULL || (*ret_job)->host == NULL ||
+        (*ret_job)->rec->job->state == JOB_REMOVING ||
         version_is_released(*ret_job, version->number)) {
         call_refuse(coord, call, RPC_NOT_FOUND, "no version %s", text);
         return false;
@@ -195,6 +196,13 @@ void call_submit(struct coord *coord, const struct coord_call *call)
     if (coord->jobs.n >= coord->limits.max_jobs) {
         call_refuse(coord, call, RPC_RESOURCE_EXHAUSTED,
                     "there are %zu jobs already", coord->jobs.n);
+        return;
+    }
+    if (request->keep_versions >= coord->limits.max_versions) {
+        call_refuse(coord, call, RPC_INVALID_ARGUMENT,
+                    "keep_versions is %" PRIu32 ", of a job fewer than %" PRIu32
+                    " are kept",
+                    request->keep_versions, coord->limits.max_versions);
         return;
     }
     if (request->start_case ==

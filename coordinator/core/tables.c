@@ -1,9 +1,6 @@
 /* The state machines, as tables: a state, its name, the states that may follow.
  * ARCHITECTURE.md draws them.  Every move passes here: it is checked, told as an
  * Event, and makes the record dirty. */
-#include <stdarg.h>
-#include <stdio.h>
-
 #include "coordinator/core/impl.h"
 
 enum { MAX_STATES = 11 };
@@ -137,7 +134,7 @@ void coord_tell(struct coord *coord,
         return;
     }
     va_start(args, fmt);
-    (void)vsnprintf(text, sizeof(text), fmt, args); /* cut when too long */
+    coord_vline(text, sizeof(text), fmt, args);
     va_end(args);
     retile__v1__event__init(event);
     event->revision = ++coord->revision;

@@ -22,6 +22,11 @@ const Retile__V1__Version *version_newest(const struct coord_job *job)
 {
     const Retile__V1__Job *rec = job->rec->job;
 
+    for (size_t i = rec->n_versions; i-- > 0;) {
+        if (!version_is_released(job, rec->versions[i]->number)) {
+            return rec->versions[i];
+        }
+    }
     return rec->n_versions > 0 ? rec->versions[rec->n_versions - 1] : NULL;
 }
 
@@ -167,11 +172,11 @@ static void adopt(struct coord *coord,
 {
     Retile__V1__Job *rec = job->rec->job;
 
-    if (rec->n_versions >= coord->limits.max_versions) {
+    if (version->number > MAX_NUMBER) {
         return;
     }
     version_add(coord, job, version);
-    if (version->number == rec->version && version->mesh[0] != '\0' &&
+    if (version->number == rec->version &&
         layout_mesh_ranks(version->mesh) != 0 && version->layout[0] != '\0') {
         coord_text(coord, &rec->layout, "%s", version->layout);
         coord_text(coord, &rec->mesh, "%s", version->mesh);
@@ -196,11 +201,16 @@ static void see(struct coord *coord,
         return;
     }
     if (rec->attempt != NULL && rec->attempt->number == shown->number) {
-        if (rec->attempt->state == ATTEMPT_OPEN) {
-            attempt_commit(coord, job, shown);
+        if (rec->attempt->state == ATTEMPT_COMMITTED ||
+            rec->attempt->kind == ATTEMPT_SAVE ||
+            layout_mesh_ranks(shown->mesh) != 0) {
+            if (rec->attempt->state == ATTEMPT_OPEN) {
+                attempt_commit(coord, job, shown);
+            }
+            attempt_ready(coord, job, shown);
+            return;
         }
-        attempt_ready(coord, job, shown);
-        return;
+        attempt_give_up(coord, job, "its mesh is malformed");
     }
     adopt(coord, job, shown);
 }
@@ -268,6 +278,21 @@ void version_report(struct coord *coord,
     } else if (rec->state == JOB_LOST && rec->n_versions > 0) {
         job_move(coord, job, JOB_WAITING, "its bytes are there again");
     }
+}
+
+bool version_is_full(struct coord *coord,
+                     const struct coord_call *call,
+                     const struct coord_job *job)
+{
+    const Retile__V1__Job *rec = job->rec->job;
+
+    if (rec->n_versions < coord->limits.max_versions) {
+        return false;
+    }
+    call_refuse(coord, call, RPC_RESOURCE_EXHAUSTED,
+                "%s has %zu versions, no more than %" PRIu32 " are kept",
+                rec->name, rec->n_versions, coord->limits.max_versions);
+    return true;
 }
 
 void call_versions_list(struct coord *coord, const struct coord_call *call)
@@ -382,6 +407,15 @@ void call_rollback(struct coord *coord, const struct coord_call *call)
         job->rec->job->change->phase != CHANGE_STARTING) {
         call_refuse(coord, call, RPC_FAILED_PRECONDITION, "%s is under way: %s",
                     request->job, job->rec->job->change->what);
+        return;
+    }
+    if (layout_mesh_ranks(version->mesh) == 0) {
+        call_refuse(coord, call, RPC_FAILED_PRECONDITION,
+                    "%s@%" PRIu64 ": its mesh is malformed: %s", request->job,
+                    request->version, version->mesh);
+        return;
+    }
+    if (version_is_full(coord, call, job)) {
         return;
     }
     (void)snprintf(what, sizeof(what), "rollback to version %" PRIu64,

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "coordinator/core/impl.h"
+#include "proto/check.h"
 
 static const char *code_text(enum rpc_code code)
 {
@@ -86,6 +87,16 @@ static void write_record(struct lab *lab, const struct coord_record *record)
         assert_non_null(made.body);
         memcpy(made.body, record->body.ptr, record->body.len);
         assert_true(base_vec_push(&lab->records, made));
+    }
+}
+
+/* What goes out keeps to the bounds of the API. */
+static void check(const ProtobufCMessage *message)
+{
+    struct base_err err = {0};
+
+    if (message != NULL) {
+        assert_ok(rpc_check(message, &err), &err);
     }
 }
 
@@ -191,6 +202,7 @@ static void commit(struct lab *lab)
         const Retile__V1__Event *event =
             (const Retile__V1__Event *)lab->actions.events.items[i];
 
+        check(&event->base);
         assert_true(event->revision > lab->revision);
         lab->revision = event->revision;
         (void)base_buf_addf(&lab->trace, "%s: %s\n",
@@ -198,9 +210,11 @@ static void commit(struct lab *lab)
                             event->text);
     }
     for (size_t i = 0; i < lab->actions.replies.n; i++) {
+        check(lab->actions.replies.items[i].message);
         trace_reply(lab, &lab->actions.replies.items[i]);
     }
     for (size_t i = 0; i < lab->actions.sends.n; i++) {
+        check(lab->actions.sends.items[i].message);
         trace_send(lab, &lab->actions.sends.items[i]);
     }
 }
