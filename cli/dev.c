@@ -436,6 +436,8 @@ static json_t *mounts_json(char **points, size_t n)
 static enum cli_exit
 print_status(const struct dev *dev, bool is_quiet, struct base_err *err)
 {
+    /* What an agent of root's mounts on this directory itself is no job's. */
+    BASE_AUTO_MEM char *mounts = base_path("%s/agent/mnt", dev->dir);
     cli_dev_procs procs = {0};
     char **points = NULL;
     size_t n = 0;
@@ -443,8 +445,8 @@ print_status(const struct dev *dev, bool is_quiet, struct base_err *err)
     pid_t agent;
     enum cli_exit rc = CLI_DONE;
 
-    if (cli_dev_find(dev->dir, &procs, err) != BASE_OK ||
-        cli_dev_mounts(dev->dir, &points, &n, err) != BASE_OK) {
+    if (mounts == NULL || cli_dev_find(dev->dir, &procs, err) != BASE_OK ||
+        cli_dev_mounts(mounts, &points, &n, err) != BASE_OK) {
         base_vec_done(&procs);
         return cli_tell("dev", err);
     }

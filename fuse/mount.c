@@ -2,12 +2,15 @@
 
 #include "fuse/mount.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include <fuse_lowlevel.h>
 
+#include "base/auto.h"
 #include "base/log.h"
 #include "fuse/fs.h"
 
@@ -108,13 +111,42 @@ enum base_code fs_mount_session(const struct fs_options *options,
     return BASE_OK;
 }
 
+/* May the mountpoint itself, which @fd refers to whatever lies on it, be written
+ * to by its owner?  What cannot be changed (it is another's, it is read-only)
+ * does as it is. */
+static void set_writable(int fd, bool is_writable)
+{
+    char path[32];
+    struct stat st;
+
+    if (fd < 0 || fstat(fd, &st) != 0) {
+        return;
+    }
+    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    (void)chmod(path, is_writable ? (st.st_mode | S_IWUSR) & ALLPERMS
+                                  : st.st_mode & ALLPERMS &
+                                        ~(mode_t)(S_IWUSR | S_IWGRP | S_IWOTH));
+}
+
 enum base_code fs_mount(const struct fs_options *options,
                         struct fuse_session *session,
                         struct base_err *err)
 {
     const char *mountpoint = options->mountpoint;
+    BASE_AUTO_FD bare =
+        options->agent == NULL || geteuid() == 0
+            ? -1
+            : open(mountpoint, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    bool is_mounted;
 
-    if (fuse_session_mount(session, mountpoint) != 0) {
+    /* Under an agent the mountpoint takes nothing while nothing is mounted on it:
+     * a rank would save there, and lose it.  fusermount3 mounts only where its
+     * user can write, so for that long it can be written to; for root modes
+     * mean nothing, and its agent does otherwise (worker/points.h). */
+    set_writable(bare, true);
+    is_mounted = fuse_session_mount(session, mountpoint) == 0;
+    set_writable(bare, false);
+    if (!is_mounted) {
         return base_fail(err, BASE_IO, "cannot mount on %s%s%s", mountpoint,
                          last_message[0] != '\0' ? ": " : "", last_message);
     }

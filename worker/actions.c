@@ -26,6 +26,7 @@ static void gone(struct worker_job *job)
     if (!job->is_gone) {
         job->is_gone = true;
         worker_record_remove(job->agent->records_fd, job->name);
+        worker_points_remove(&job->agent->points, job->name);
         base_log(BASE_NOTICE, "a job is gone", "job", job->name);
         worker_job_touch(job);
     }

@@ -21,6 +21,7 @@
 #include "worker/host.h"
 #include "worker/loop.h"
 #include "worker/options.h"
+#include "worker/points.h"
 #include "worker/record.h"
 #include "worker/work.h"
 
@@ -126,9 +127,10 @@ struct worker_agent {
     struct worker_session *session;
     struct rpc_channel *channel;
     struct rpc_server *server;
-    char *socket;   /* "unix:/run/retile-worker/agent.sock" */
-    char *mounts;   /* the directory of mountpoints */
-    int records_fd; /* RUN/jobs */
+    char *socket; /* "unix:/run/retile-worker/agent.sock" */
+    char *mounts; /* the directory of mountpoints, without links */
+    struct worker_points points; /* the same, open while the loop runs */
+    int records_fd;              /* RUN/jobs */
     char store_id[33];
     char incarnation[33];
     uint64_t used_bytes;
@@ -200,6 +202,9 @@ void worker_mount_end(struct worker_job *job);
 void worker_mount_kill(struct worker_job *job);
 void worker_mount_clean(struct worker_job *job);
 void worker_mount_done(struct worker_mount *mount);
+/* Every mount has ended: remove the mountpoints, but those that processes may
+ * still save to. */
+void worker_mount_leave(struct worker_agent *agent);
 void worker_mount_report(struct worker_job *job,
                          struct rpc_call *call,
                          const Retile__V1__MountReport *report);

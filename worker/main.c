@@ -107,8 +107,7 @@ static enum base_code open_places(struct worker_agent *agent,
     BASE_AUTO_MEM char *records = base_path("%s/jobs", options->run);
 
     agent->socket = base_path("unix:%s/agent.sock", options->run);
-    agent->mounts = strdup(options->mounts);
-    if (records == NULL || agent->socket == NULL || agent->mounts == NULL) {
+    if (records == NULL || agent->socket == NULL) {
         return base_fail(err, BASE_NO_MEM, "out of memory");
     }
     if (strlen(agent->socket) - strlen("unix:") >=
@@ -120,6 +119,10 @@ static enum base_code open_places(struct worker_agent *agent,
     BASE_TRY(make_directory(options->run, err));
     BASE_TRY(make_directory(records, err));
     BASE_TRY(make_directory(options->mounts, err));
+    agent->mounts = realpath(options->mounts, NULL); /* as mountinfo says */
+    if (agent->mounts == NULL) {
+        return base_fail_errno(err, errno, "%s", options->mounts);
+    }
     agent->records_fd = open(records, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (agent->records_fd < 0) {
         return base_fail_errno(err, errno, "%s", records);
@@ -247,7 +250,9 @@ static enum base_code start(struct program *program, struct base_err *err)
     BASE_TRY(worker_store_create(agent->loop, &root, worker_agent_worked, agent,
                                  &agent->store, err));
     BASE_TRY(open_channel(agent, err));
-    return worker_local_start(agent, err);
+    BASE_TRY(worker_local_start(agent, err));
+    /* Last: one that cannot start must not take another's cover away. */
+    return worker_points_open(agent->mounts, &agent->points, err);
 }
 
 /* Until no thread is aside, or their time is over. */
@@ -275,6 +280,10 @@ static void finish(struct program *program)
     if (agent->loop != NULL) {
         worker_loop_run(agent->loop, turn_aside, agent);
         worker_loop_drain(agent->loop);
+    }
+    if (agent->points.fd >= 0) {
+        worker_mount_leave(agent);
+        worker_points_close(&agent->points);
     }
     if (atomic_load(&agent->n_aside) > 0) { /* it hangs in a dead mount */
         _exit(EXIT_SUCCESS);
@@ -318,7 +327,8 @@ static enum base_code run(struct program *program, struct base_err *err)
 
 int main(int argc, char **argv)
 {
-    static struct program program = {.signals.fd = -1, .agent.records_fd = -1};
+    static struct program program = {
+        .signals.fd = -1, .agent = {.records_fd = -1, .points.fd = -1}};
     struct base_err err = {0};
     bool is_done = false;
     enum base_code code;

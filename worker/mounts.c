@@ -17,7 +17,6 @@
 #include "base/fault.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "base/mountinfo.h"
 #include "worker/agent.h"
 
 /* One that lived so long is not failing again and again. */
@@ -39,25 +38,6 @@ static void enter(struct worker_mount *mount, enum worker_mount_state state)
 {
     mount->state = state;
     mount->since_ns = worker_now_ns();
-}
-
-/* Is @path a mountpoint?  Asks nobody who serves it. */
-static bool is_mounted(const char *path)
-{
-    FILE *file = fopen("/proc/self/mountinfo", "re");
-    BASE_AUTO_MEM char *line = NULL;
-    size_t cap = 0;
-    bool is_found = false;
-
-    while (file != NULL && !is_found && getline(&line, &cap, file) > 0) {
-        const char *point = base_mountinfo_point(line);
-
-        is_found = point != NULL && strcmp(point, path) == 0;
-    }
-    if (file != NULL) {
-        (void)fclose(file); /* only read */
-    }
-    return is_found;
 }
 
 /* --- its end -------------------------------------------------------------- */
@@ -92,7 +72,7 @@ static void ended(struct worker_job *job)
         was_asked ? 0 : now_ns + worker_backoff_ns(mount->n_failures);
     mount->proc = (struct worker_proc){0};
     mount->is_child = false;
-    mount->is_dirty = is_mounted(mount->path);
+    mount->is_dirty = worker_is_mounted(mount->path);
     enter(mount, WORKER_MOUNT_NONE);
     /* What it had voted for is ours to ask about. */
     job->are_votes_known = false;
@@ -103,8 +83,6 @@ static void ended(struct worker_job *job)
     if (!was_asked) {
         (void)snprintf(mount->trouble, sizeof(mount->trouble), "it died: %s",
                        how);
-    } else if (!mount->is_dirty) {
-        (void)rmdir(mount->path); /* not empty: somebody else's */
     }
     worker_job_touch(job);
 }
@@ -192,14 +170,12 @@ static void done_clean(struct worker_aside *aside, struct worker_job *job)
     }
     mount = &job->mount;
     mount->is_cleaning = false;
-    mount->is_dirty = is_mounted(mount->path);
+    mount->is_dirty = worker_is_mounted(mount->path);
     mount->next_ns =
         mount->is_dirty ? worker_now_ns() + WORKER_AGAIN_NS : mount->next_ns;
     if (mount->is_dirty) {
         base_log(BASE_WARNING, "cannot take a dead mount away, retrying",
                  "path", aside->path);
-    } else if (job->target != NULL && job->target->is_gone) {
-        (void)rmdir(mount->path); /* not empty: somebody else's */
     }
 }
 
@@ -216,6 +192,20 @@ void worker_mount_clean(struct worker_job *job)
     job->mount.is_cleaning = true;
     if (!worker_aside_start(job, aside)) {
         job->mount.is_cleaning = false;
+    }
+}
+
+void worker_mount_leave(struct worker_agent *agent)
+{
+    for (size_t i = 0; i < agent->jobs.n; i++) {
+        struct worker_job *job = agent->jobs.items[i];
+
+        if (job->record.is_started && !job->record.is_clear) {
+            worker_job_scan(job, 0);
+        }
+        if (!job->record.is_started || job->record.is_clear) {
+            worker_points_remove(&agent->points, job->name); /* busy: stays */
+        }
     }
 }
 
@@ -241,7 +231,7 @@ void worker_mount_adopt(struct worker_job *job)
         adopt(job, &proc);
     }
     mount->is_dirty =
-        mount->state == WORKER_MOUNT_NONE && is_mounted(mount->path);
+        mount->state == WORKER_MOUNT_NONE && worker_is_mounted(mount->path);
 }
 
 static enum base_code spawn(struct worker_job *job, struct base_err *err)
@@ -304,17 +294,13 @@ void worker_mount_start(struct worker_job *job)
     struct worker_mount *mount = &job->mount;
     struct base_err err = {0};
 
-    mount->is_dirty = is_mounted(mount->path);
+    mount->is_dirty = worker_is_mounted(mount->path);
     if (mount->is_dirty) {
         worker_job_touch(job);
         return;
     }
-    if (mkdir(mount->path, 0700) != 0 && errno != EEXIST) {
-        (void)base_fail_errno(&err, errno, "%s: cannot make it", mount->path);
-        start_failed(job, err.text);
-        return;
-    }
-    if (spawn(job, &err) != BASE_OK) {
+    if (worker_points_make(&job->agent->points, job->name, &err) != BASE_OK ||
+        spawn(job, &err) != BASE_OK) {
         start_failed(job, err.text);
         return;
     }

@@ -343,7 +343,7 @@ class Agent:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
-        for path in self.mounts.glob("*"):
+        for path in [*self.mounts.glob("*"), self.mounts]:
             subprocess.run(["umount", "-l", path], stderr=subprocess.DEVNULL,
                            check=False)
 

@@ -1,13 +1,16 @@
 """A mount that is a directory: what retile-worker sees of retile-fuse --agent.
 
 Shows what it is ordered to show: gen/G/load/ranks/000...; FAKE_MOUNT says how it
-misbehaves: `die` ends at its first order, `mute` never calls.
+misbehaves: `die` ends at its first order, `mute` never calls.  A mountpoint takes
+nothing, so root's mounts a tmpfs there.
 """
+import errno
 import os
 import pathlib
 import queue
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -19,6 +22,20 @@ N_RANKS = 16
 
 def argument(name):
     return sys.argv[sys.argv.index(name) + 1]
+
+
+def open_up(mountpoint):
+    """Can be written to; true: since it was mounted."""
+    if os.geteuid() != 0:
+        mountpoint.chmod(0o700)
+    try:
+        (mountpoint / "gen").mkdir(exist_ok=True)
+        return False
+    except OSError as error:
+        assert error.errno == errno.EROFS, error
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none",
+                    mountpoint], check=True)
+    return True
 
 
 def show(mountpoint, order):
@@ -36,8 +53,12 @@ def main():
     job = argument("--job")
     mode = os.environ.get("FAKE_MOUNT", "")
 
+    is_mounted = open_up(mountpoint)
+
     def end(number, frame):
         shutil.rmtree(mountpoint / "gen", ignore_errors=True)
+        if is_mounted:
+            subprocess.run(["umount", "-l", mountpoint], check=False)
         os._exit(0)
 
     signal.signal(signal.SIGTERM, end)
