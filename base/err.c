@@ -16,6 +16,34 @@ const char *base_code_text(enum base_code code)
     return "unknown error";
 }
 
+int base_code_exit(enum base_code code)
+{
+    switch (code) {
+    case BASE_OK:
+        return 0;
+    case BASE_BAD_ARG:
+        return 2;
+    case BASE_NOT_FOUND:
+        return 3;
+    case BASE_UNREACHABLE:
+        return 4;
+    case BASE_BAD_INPUT:
+    case BASE_MISMATCH:
+    case BASE_EXISTS:
+    case BASE_DENIED:
+    case BASE_LIMIT:
+    case BASE_NO_MEM:
+    case BASE_NO_SPACE:
+    case BASE_IO:
+    case BASE_CHANGED:
+    case BASE_INTERRUPTED:
+    case BASE_UNSUPPORTED:
+    case BASE_TIMEOUT:
+        break;
+    }
+    return 1;
+}
+
 /* Make the first @len bytes of a text that wanted @wanted bytes one line. */
 static void text_finish(struct base_err *err, size_t wanted)
 {

@@ -48,6 +48,10 @@ struct base_err {
 /* The text of a code, e.g. "bad input".  Static. */
 const char *base_code_text(enum base_code code);
 
+/* What a program exits with: 0 done, 1 failed, 2 usage, 3 not found, 4 the other
+ * end does not answer. */
+int base_code_exit(enum base_code code);
+
 /* Set *err (if not NULL) to @code and the formatted text; return @code.  Text
  * that does not fit is cut and ends in "...".  Control characters become '?'. */
 enum base_code

@@ -3,6 +3,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <retile/v1/devices.pb-c.h>
+#include <retile/v1/jobs.pb-c.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -167,6 +170,82 @@ enum base_code cli_call(struct cli_server *server,
         }
     }
     return rc;
+}
+
+/* Jobs and hosts are listed alike. */
+struct list_request {
+    ProtobufCMessage base;
+    char *after;
+};
+struct list_item {
+    ProtobufCMessage base;
+    char *name;
+};
+struct list {
+    ProtobufCMessage base;
+    size_t n;
+    struct list_item **items;
+    protobuf_c_boolean has_more;
+};
+#define IS_LIKE(a, field_a, b, field_b)                                        \
+    _Static_assert(offsetof(a, field_a) == offsetof(b, field_b), "not alike")
+IS_LIKE(struct list_request, after, Retile__V1__ListJobsRequest, after);
+IS_LIKE(struct list_request, after, Retile__V1__ListDevicesRequest, after);
+IS_LIKE(struct list_item, name, Retile__V1__Job, name);
+IS_LIKE(struct list_item, name, Retile__V1__Host, name);
+IS_LIKE(struct list, n, Retile__V1__ListJobsResponse, n_jobs);
+IS_LIKE(struct list, n, Retile__V1__ListDevicesResponse, n_hosts);
+IS_LIKE(struct list, items, Retile__V1__ListJobsResponse, jobs);
+IS_LIKE(struct list, items, Retile__V1__ListDevicesResponse, hosts);
+IS_LIKE(struct list, has_more, Retile__V1__ListJobsResponse, has_more);
+IS_LIKE(struct list, has_more, Retile__V1__ListDevicesResponse, has_more);
+
+/* Move @page's items to the end of @list. */
+static enum base_code
+append(struct list *list, struct list *page, struct base_err *err)
+{
+    struct list_item **items =
+        reallocarray(list->items, list->n + page->n + 1, sizeof(*items));
+
+    if (items == NULL) {
+        return base_fail(err, BASE_NO_MEM, "cannot list them all");
+    }
+    list->items = items;
+    for (size_t i = 0; i < page->n; i++) {
+        items[list->n++] = page->items[i];
+    }
+    page->n = 0;
+    list->has_more = page->has_more;
+    return BASE_OK;
+}
+
+enum base_code cli_call_list(struct cli_server *server,
+                             const ProtobufCServiceDescriptor *service,
+                             ProtobufCMessage **ret,
+                             struct base_err *err)
+{
+    const ProtobufCMethodDescriptor *method =
+        protobuf_c_service_descriptor_get_method_by_name(service, "List");
+    struct list_request request;
+    CLI_AUTO_ANSWER all = NULL;
+
+    protobuf_c_message_init(method->input, &request);
+    BASE_TRY(cli_call(server, service, "List", &request.base, &all, err));
+    for (struct list *list = (struct list *)all; list->has_more;) {
+        CLI_AUTO_ANSWER page = NULL;
+
+        if (list->n == 0) {
+            return base_fail(err, BASE_BAD_INPUT, "a page without an end");
+        }
+        request.after = list->items[list->n - 1]->name;
+        BASE_TRY(cli_call(server, service, "List", &request.base, &page, err));
+        BASE_TRY(append(list, (struct list *)page, err));
+        if (strcmp(list->items[list->n - 1]->name, request.after) <= 0) {
+            return base_fail(err, BASE_BAD_INPUT, "a page that does not go on");
+        }
+    }
+    *ret = base_steal(&all);
+    return BASE_OK;
 }
 
 char *cli_request_id(char *text)

@@ -68,6 +68,13 @@ enum base_code cli_call(struct cli_server *server,
                         ProtobufCMessage **ret,
                         struct base_err *err) BASE_MUST_CHECK;
 
+/* Call List of Jobs or Devices until all pages are there; *ret is a ListJobsResponse
+ * or ListDevicesResponse with all of them, given as above.  Errors: as cli_call */
+enum base_code cli_call_list(struct cli_server *server,
+                             const ProtobufCServiceDescriptor *service,
+                             ProtobufCMessage **ret,
+                             struct base_err *err) BASE_MUST_CHECK;
+
 /* An answer that is freed with its scope. */
 static inline void cli_answer_auto_(ProtobufCMessage **slot)
 {

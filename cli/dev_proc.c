@@ -26,13 +26,14 @@ enum {
     KILL_WAIT_MS = 10000,
 };
 
-/* Does @word name @dir, or something in it? */
+/* Does @word name @dir, or something in it, as "DIR", "--db=DIR" or "unix:DIR"? */
 static bool names_dir(const char *word, const char *dir)
 {
     size_t n = strlen(dir);
 
     for (const char *at = word; (at = strstr(at, dir)) != NULL; at++) {
-        if (at[n] == '\0' || at[n] == '/') {
+        if ((at == word || strchr("=:,", at[-1]) != NULL) &&
+            (at[n] == '\0' || at[n] == '/')) {
             return true;
         }
     }

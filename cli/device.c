@@ -94,13 +94,11 @@ static void print_host(const Retile__V1__Host *host)
 
 static enum cli_exit list(struct cli_server *server, struct base_err *err)
 {
-    Retile__V1__ListDevicesRequest request =
-        RETILE__V1__LIST_DEVICES_REQUEST__INIT;
     CLI_AUTO_ANSWER answer = NULL;
     const Retile__V1__ListDevicesResponse *hosts;
 
-    if (cli_call(server, &retile__v1__devices__descriptor, "List",
-                 &request.base, &answer, err) != BASE_OK) {
+    if (cli_call_list(server, &retile__v1__devices__descriptor, &answer, err) !=
+        BASE_OK) {
         return cli_tell("device", err);
     }
     hosts = (const void *)answer;

@@ -115,6 +115,7 @@ enum base_code cli_follow(struct cli_server *server,
         struct call call = {.follow = follow};
         struct base_err why = {0};
         enum rpc_code code = RPC_OK;
+        int64_t began_ns = cli_now_ns();
         enum base_code rc = follow_once(server, &call, &code, &why);
 
         if (call.is_enough || had_enough) {
@@ -127,7 +128,10 @@ enum base_code cli_follow(struct cli_server *server,
             return base_fail(err, code == RPC_OUT_OF_RANGE ? BASE_LIMIT : rc,
                              "%s", why.text);
         }
-        if (call.has_answered) {
+        /* A watch may stand for long without an event; what cannot connect
+         * fails before. */
+        if (call.has_answered ||
+            cli_now_ns() - began_ns > follow->patience_ns / 8) {
             lost_ns = 0;
             pause_ms = FIRST_PAUSE_MS;
         }

@@ -180,12 +180,11 @@ static void print_line(const Retile__V1__Job *job)
 
 static enum cli_exit list(struct cli_server *server, struct base_err *err)
 {
-    Retile__V1__ListJobsRequest request = RETILE__V1__LIST_JOBS_REQUEST__INIT;
     CLI_AUTO_ANSWER answer = NULL;
     const Retile__V1__ListJobsResponse *jobs;
 
-    if (cli_call(server, &retile__v1__jobs__descriptor, "List", &request.base,
-                 &answer, err) != BASE_OK) {
+    if (cli_call_list(server, &retile__v1__jobs__descriptor, &answer, err) !=
+        BASE_OK) {
         return cli_tell("job", err);
     }
     jobs = (const void *)answer;

@@ -137,12 +137,14 @@ static void end_show(struct cli_job_wait *wait)
 struct waiting {
     struct cli_server *server;
     struct cli_job_wait *wait;
+    struct cli_follow follow;
     enum cli_waited is;
     enum base_code rc; /* of asking for the job */
     struct base_err err;
 };
 
-static bool look(struct waiting *waiting)
+/* How is it?  What @revision said is looked at again when nobody answers. */
+static bool look(struct waiting *waiting, uint64_t revision)
 {
     struct cli_job_wait *wait = waiting->wait;
     Retile__V1__GetJobResponse *answer = NULL;
@@ -152,6 +154,7 @@ static bool look(struct waiting *waiting)
         cli_job_get(waiting->server, wait->job, true, &answer, &waiting->err);
     if (waiting->rc == BASE_UNREACHABLE) {
         waiting->rc = BASE_OK; /* the watch sees it, too, and has patience */
+        waiting->follow.from = revision;
         return true;
     }
     if (waiting->rc != BASE_OK) {
@@ -172,27 +175,36 @@ static bool on_event(void *ctx, const Retile__V1__Event *event)
 
     (void)snprintf(waiting->wait->last_event, sizeof(waiting->wait->last_event),
                    "%s", event->text);
-    return look(waiting);
+    return look(waiting, event->revision);
 }
 
 enum base_code cli_job_wait(struct cli_server *server,
                             struct cli_job_wait *wait,
                             struct base_err *err)
 {
-    struct waiting waiting = {.server = server, .wait = wait};
-    struct cli_follow follow = {
-        .job = wait->job,
-        .from = wait->from,
-        .on_event = on_event,
-        .on_idle = on_idle,
-        .ctx = &waiting,
-        .patience_ns = PATIENCE_NS,
+    struct waiting waiting = {
+        .server = server,
+        .wait = wait,
+        .follow = {.job = wait->job,
+                   .from = wait->from,
+                   .on_event = on_event,
+                   .on_idle = on_idle,
+                   .ctx = &waiting,
+                   .patience_ns = PATIENCE_NS},
     };
     enum base_code rc = BASE_OK;
 
     shown = wait;
-    if (look(&waiting)) {
-        rc = cli_follow(server, &follow, err);
+    while (look(&waiting, waiting.follow.from)) {
+        rc = cli_follow(server, &waiting.follow, err);
+        if (rc != BASE_LIMIT) {
+            break;
+        }
+        /* What happened is no longer kept: how it is, is enough. */
+        rc = cli_follow_next(server, &waiting.follow.from, err);
+        if (rc != BASE_OK) {
+            break;
+        }
     }
     end_show(wait);
     if (rc == BASE_INTERRUPTED) {

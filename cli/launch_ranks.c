@@ -323,11 +323,12 @@ void cli_kill_children(void)
 
 /* --- reading ------------------------------------------------------------- */
 
-static void read_stream(struct cli_rank *rank,
-                        int k,
-                        struct cli_mux *mux,
-                        size_t max_bytes,
-                        int64_t now_ns)
+/* How many bytes there were. */
+static size_t read_stream(struct cli_rank *rank,
+                          int k,
+                          struct cli_mux *mux,
+                          size_t max_bytes,
+                          int64_t now_ns)
 {
     char bytes[READ_BYTES];
     size_t n_read = 0;
@@ -348,12 +349,11 @@ static void read_stream(struct cli_rank *rank,
             cli_lines_end(&rank->lines[k], mux);
             (void)close(rank->fds[k]); /* a pipe: cannot fail */
             rank->fds[k] = -1;
-        }
-        if (rank->fds[k] < 0) {
-            return;
+            return n_read;
         }
     }
     cli_lines_tick(&rank->lines[k], mux, now_ns);
+    return n_read;
 }
 
 void cli_ranks_read(struct cli_ranks *ranks,
@@ -361,10 +361,15 @@ void cli_ranks_read(struct cli_ranks *ranks,
                     size_t max_bytes,
                     int64_t now_ns)
 {
-    for (size_t i = 0; i < ranks->n; i++) {
-        for (int k = 0; k < CLI_N_STREAMS; k++) {
-            if (ranks->ranks[i].fds[k] >= 0) {
-                read_stream(&ranks->ranks[i], k, &muxes[k], max_bytes, now_ns);
+    for (int k = 0; k < CLI_N_STREAMS; k++) {
+        size_t first = ranks->first[k];
+
+        for (size_t i = first; i < first + ranks->n; i++) {
+            struct cli_rank *rank = &ranks->ranks[i % ranks->n];
+
+            if (rank->fds[k] >= 0 &&
+                read_stream(rank, k, &muxes[k], max_bytes, now_ns) > 0) {
+                ranks->first[k] = (i + 1) % ranks->n;
             }
         }
     }

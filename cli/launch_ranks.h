@@ -34,7 +34,8 @@ struct cli_ranks {
     uint64_t generation; /* 0: none yet */
     struct cli_rank *ranks;
     size_t n;
-    bool is_clear; /* none of it is left */
+    size_t first[CLI_N_STREAMS]; /* who is read first the next time */
+    bool is_clear;               /* none of it is left */
 };
 
 void cli_ranks_done(struct cli_ranks *ranks); /* closes; kills nobody */
@@ -64,7 +65,7 @@ size_t cli_ranks_n_running(const struct cli_ranks *ranks);
 
 /* Read what the ranks have written: at most @max_bytes of each and stream, and
  * nothing for a mux that is full; SIZE_MAX: all that is there.  @muxes has one
- * for each stream. */
+ * for each stream.  Who was not read for a full mux comes first the next time. */
 void cli_ranks_read(struct cli_ranks *ranks,
                     struct cli_mux *muxes,
                     size_t max_bytes,

@@ -10,34 +10,6 @@
 #include "base/num.h"
 #include "base/str.h"
 
-static enum cli_exit exit_of(enum base_code code)
-{
-    switch (code) {
-    case BASE_OK:
-        return CLI_DONE;
-    case BASE_BAD_ARG:
-        return CLI_USAGE;
-    case BASE_NOT_FOUND:
-        return CLI_NOT_FOUND;
-    case BASE_BAD_INPUT:
-    case BASE_MISMATCH:
-    case BASE_EXISTS:
-    case BASE_DENIED:
-    case BASE_LIMIT:
-    case BASE_NO_MEM:
-    case BASE_NO_SPACE:
-    case BASE_IO:
-    case BASE_CHANGED:
-    case BASE_INTERRUPTED:
-    case BASE_UNSUPPORTED:
-    case BASE_TIMEOUT:
-        return CLI_FAILED;
-    case BASE_UNREACHABLE:
-        return CLI_UNREACHABLE;
-    }
-    return CLI_FAILED;
-}
-
 enum cli_exit cli_tell(const char *verb, const struct base_err *err)
 {
     (void)fprintf(stderr, "retile: %s: %s\n", verb, err->text);
@@ -49,7 +21,7 @@ enum cli_exit cli_tell(const char *verb, const struct base_err *err)
                     "where it is; `retile dev up` starts one here\n",
                     stderr);
     }
-    return exit_of(err->code);
+    return (enum cli_exit)base_code_exit(err->code);
 }
 
 bool cli_parse(const struct base_command *command,

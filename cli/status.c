@@ -140,15 +140,10 @@ static enum base_code ask(struct cli_server *server,
                           uint64_t *ret_next,
                           struct base_err *err)
 {
-    Retile__V1__ListDevicesRequest devices =
-        RETILE__V1__LIST_DEVICES_REQUEST__INIT;
-    Retile__V1__ListJobsRequest jobs = RETILE__V1__LIST_JOBS_REQUEST__INIT;
-
     BASE_TRY(cli_follow_next(server, ret_next, err));
-    BASE_TRY(cli_call(server, &retile__v1__devices__descriptor, "List",
-                      &devices.base, ret_hosts, err));
-    return cli_call(server, &retile__v1__jobs__descriptor, "List", &jobs.base,
-                    ret_jobs, err);
+    BASE_TRY(cli_call_list(server, &retile__v1__devices__descriptor, ret_hosts,
+                           err));
+    return cli_call_list(server, &retile__v1__jobs__descriptor, ret_jobs, err);
 }
 
 enum cli_exit cli_status(int argc, char **argv)

@@ -94,6 +94,13 @@ static const struct key keys[] = {
            "watches at a time",
            1,
            1000000),
+    NUMBER("stall-ms",
+           stall_ms,
+           "30000",
+           "MS",
+           "how long a watcher may take nothing; then it is ended",
+           100,
+           86400000),
     NUMBER("max-calls",
            max_calls,
            "4096",
@@ -105,8 +112,8 @@ static const struct key keys[] = {
            max_stream_bytes,
            "8388608",
            "BYTES",
-           "that wait for a watcher or an agent; then it is ended",
-           65536,
+           "that wait for an agent; then it is ended",
+           1 << 20,
            1 << 30),
     NUMBER("grace-ms",
            grace_ms,
@@ -175,6 +182,7 @@ enum { N_KEYS = sizeof(keys) / sizeof(keys[0]), N_EXTRA = 3 };
 struct values {
     const char *text[N_KEYS]; /* NULL: not said */
     enum origin origin[N_KEYS];
+    unsigned line[N_KEYS]; /* of the file, FROM_FILE */
     const char *listen[COORD_CONFIG_LISTEN + 1];
     const char *file; /* of --config */
 };
@@ -262,6 +270,7 @@ static enum base_code take_node(struct coord_config *config,
         return fail_key(values->file, node, err);
     }
     values->origin[i] = FROM_FILE;
+    values->line[i] = node->line;
     if (keys[i].type == TYPE_LIST && node->kind == PTC_YAML_LIST) {
         (void)memset(values->listen, 0, sizeof(values->listen));
         for (const struct ptc_yaml_node *item = node->children; item != NULL;
@@ -449,10 +458,24 @@ static enum base_code bad_value(const struct values *values,
                                 const char *says,
                                 struct base_err *err)
 {
-    return base_fail(
-        err, values->origin[i] == FROM_FILE ? BASE_BAD_INPUT : BASE_BAD_ARG,
-        "%s (of the %s): '%s' is not %s", keys[i].name,
-        origin_names[values->origin[i]], values->text[i], says);
+    const char *name = keys[i].name;
+    const char *text = values->text[i];
+    char variable[64];
+
+    switch (values->origin[i]) {
+    case FROM_FILE:
+        return base_fail(err, BASE_BAD_INPUT, "%s:%u: %s: '%s' is not %s",
+                         values->file, values->line[i], name, text, says);
+    case FROM_ENVIRONMENT:
+        variable_of(&keys[i], variable, sizeof(variable));
+        return base_fail(err, BASE_BAD_ARG, "%s: '%s' is not %s", variable,
+                         text, says);
+    case FROM_DEFAULT:
+    case FROM_OPTION:
+        break;
+    }
+    return base_fail(err, BASE_BAD_ARG, "--%s: '%s' is not %s", name, text,
+                     says);
 }
 
 static enum base_code set_choice(const struct values *values,

@@ -28,6 +28,7 @@ struct coord_config {
     enum base_log_format log_format;
     uint32_t max_events;
     uint32_t max_watchers;
+    uint32_t stall_ms;
     uint32_t max_calls;
     uint32_t max_stream_bytes;
     uint32_t grace_ms;

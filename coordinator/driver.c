@@ -15,6 +15,10 @@
 /* One batch: few enough that the first does not wait long for the last. */
 enum { BATCH_STEPS = 256, BATCH_BYTES = 16 << 20 };
 
+/* The loop looks at the clock so often, or it is stalled: the disk is slow, the
+ * process was stopped. */
+enum { STALL_NS = 250 * 1000 * 1000 };
+
 struct coord_driver {
     struct coord_driver_options options;
     struct coord *core;
@@ -25,6 +29,8 @@ struct coord_driver {
     struct coord_session *sessions; /* by number */
     uint64_t next_ticket;
     uint64_t next_session;
+    int64_t core_ns;    /* the core's time, when the loop last looked */
+    int64_t stalled_ns; /* what the clock is ahead of it */
     pthread_t thread;
     bool is_started;
     bool has_failed;
@@ -46,9 +52,24 @@ static int64_t clock_ns(clockid_t clock)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-static struct coord_time time_now(void)
+/* The core's time.  The loop was to look by @due_ns; what it is late beyond
+ * STALL_NS has not been for the core, so that nobody is late whom it could not
+ * hear. */
+static int64_t look(struct coord_driver *driver, int64_t due_ns)
 {
-    return (struct coord_time){clock_ns(CLOCK_MONOTONIC),
+    int64_t now_ns = clock_ns(CLOCK_MONOTONIC) - driver->stalled_ns;
+
+    if (now_ns - STALL_NS > due_ns) {
+        driver->stalled_ns += now_ns - STALL_NS - driver->core_ns;
+        now_ns = driver->core_ns + STALL_NS;
+    }
+    driver->core_ns = now_ns;
+    return now_ns;
+}
+
+static struct coord_time time_now(struct coord_driver *driver)
+{
+    return (struct coord_time){look(driver, driver->core_ns),
                                clock_ns(CLOCK_REALTIME)};
 }
 
@@ -142,6 +163,22 @@ struct coord_driver_stats coord_driver_stats_get(struct coord_driver *driver)
 
 /* --- the loop ------------------------------------------------------------ */
 
+/* Wait until something is queued, but not beyond @until_ns, nor for long: a
+ * process that was stopped is seen by that. */
+static void wait_a_while(struct coord_driver *driver, int64_t until_ns)
+{
+    struct timespec until;
+
+    if (until_ns > driver->core_ns + STALL_NS) {
+        until_ns = driver->core_ns + STALL_NS;
+    }
+    until.tv_sec = (until_ns + driver->stalled_ns) / 1000000000;
+    until.tv_nsec = (until_ns + driver->stalled_ns) % 1000000000;
+    /* Its result does not matter: who calls looks at the clock. */
+    (void)pthread_cond_timedwait(&driver->wake, &driver->lock, &until);
+    (void)look(driver, until_ns);
+}
+
 /* Wait until something waits, the core's time has come, or we stop; false: we
  * stop and nothing is left. */
 static bool take(struct coord_driver *driver)
@@ -152,18 +189,11 @@ static bool take(struct coord_driver *driver)
     if (driver->pending != NULL) {
         return true;
     }
+    (void)look(driver, driver->core_ns);
     (void)pthread_mutex_lock(&driver->lock);
     while (driver->head == NULL && !driver->is_stopping &&
-           clock_ns(CLOCK_MONOTONIC) < next_ns) {
-        if (next_ns == INT64_MAX) {
-            (void)pthread_cond_wait(&driver->wake, &driver->lock);
-        } else {
-            const struct timespec until = {.tv_sec = next_ns / 1000000000,
-                                           .tv_nsec = next_ns % 1000000000};
-
-            /* ETIMEDOUT ends the loop by the clock. */
-            (void)pthread_cond_timedwait(&driver->wake, &driver->lock, &until);
-        }
+           driver->core_ns < next_ns) {
+        wait_a_while(driver, next_ns);
     }
     driver->pending = driver->head;
     driver->head = NULL;
@@ -205,7 +235,7 @@ static enum base_code step_call(struct coord_driver *driver,
     static const struct rpc_status denied = {RPC_PERMISSION_DENIED,
                                              "the session is another host's"};
     struct coord_event event = {.kind = COORD_CALL,
-                                .now = time_now(),
+                                .now = time_now(driver),
                                 .method = waiter->method,
                                 .message = message};
 
@@ -224,7 +254,7 @@ static enum base_code step_session(struct coord_driver *driver,
 {
     struct coord_session *session = node->session;
     struct coord_event event = {
-        .kind = node->kind, .now = time_now(), .message = node->message};
+        .kind = node->kind, .now = time_now(driver), .message = node->message};
     enum base_code code;
 
     if (node->kind == COORD_SESSION_OPEN) {
@@ -247,7 +277,8 @@ static enum base_code step_session(struct coord_driver *driver,
 static enum base_code
 step_pending(struct coord_driver *driver, int64_t due_ns, struct base_err *err)
 {
-    const struct coord_event tick = {.kind = COORD_TICK, .now = time_now()};
+    const struct coord_event tick = {.kind = COORD_TICK,
+                                     .now = time_now(driver)};
     enum base_code code = BASE_OK;
     unsigned n_calls = 0;
     unsigned n = 0;
@@ -458,7 +489,7 @@ begin(struct coord_driver *driver, uint64_t *ret_newest, struct base_err *err)
     BASE_TRY(coord_create(&driver->options.limits, &driver->core, err));
     BASE_TRY(persist->ops->load(persist, load_record, driver, &oldest,
                                 ret_newest, err));
-    BASE_TRY(coord_begin(driver->core, *ret_newest, time_now(),
+    BASE_TRY(coord_begin(driver->core, *ret_newest, time_now(driver),
                          &driver->actions, err));
     BASE_TRY(commit(driver, err));
     /* Above anything that a run before us has given, but for a chance of one in
@@ -487,6 +518,7 @@ enum base_code coord_driver_create(const struct coord_driver_options *options,
     }
     driver->options = *options;
     driver->tail = &driver->head;
+    driver->core_ns = clock_ns(CLOCK_MONOTONIC);
     (void)pthread_mutex_init(&driver->lock, NULL); /* defaults cannot fail */
     (void)pthread_condattr_init(&attributes);      /* ditto */
     (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);

@@ -26,34 +26,7 @@
 #include "coordinator/watch.h"
 #include "proto/check.h"
 
-enum { EXIT_USAGE = 2, EXIT_NOT_FOUND = 3, TOKEN_BYTES = 4096 };
-
-static int exit_code(enum base_code code)
-{
-    switch (code) {
-    case BASE_OK:
-        return EXIT_SUCCESS;
-    case BASE_BAD_ARG:
-        return EXIT_USAGE;
-    case BASE_NOT_FOUND:
-        return EXIT_NOT_FOUND;
-    case BASE_BAD_INPUT:
-    case BASE_MISMATCH:
-    case BASE_EXISTS:
-    case BASE_DENIED:
-    case BASE_LIMIT:
-    case BASE_NO_MEM:
-    case BASE_NO_SPACE:
-    case BASE_IO:
-    case BASE_CHANGED:
-    case BASE_INTERRUPTED:
-    case BASE_UNSUPPORTED:
-    case BASE_UNREACHABLE:
-    case BASE_TIMEOUT:
-        break;
-    }
-    return EXIT_FAILURE;
-}
+enum { TOKEN_BYTES = 4096 };
 
 struct coordinator {
     struct coord_config config;
@@ -185,7 +158,7 @@ static enum base_code start(struct coordinator *c, struct base_err *err)
     driver.persist = c->persist;
     BASE_TRY(coord_driver_create(&driver, &c->driver, &newest, err));
     BASE_TRY(coord_watch_start(c->persist, newest, c->config.max_watchers,
-                               &c->watch, err));
+                               c->config.stall_ms, &c->watch, err));
     BASE_TRY(coord_services_create(c->driver, c->watch, c->persist, &c->access,
                                    &c->services, err));
     rpc_log_to(on_rpc_log);
@@ -295,5 +268,5 @@ int main(int argc, char **argv)
     if (code != BASE_OK) {
         (void)fprintf(stderr, "retile-coordinator: %s\n", err.text);
     }
-    return exit_code(code);
+    return base_code_exit(code);
 }

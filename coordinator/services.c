@@ -1,4 +1,4 @@
-/* Callbacks run on the RPC layer's pollers: they copy the message, queue it, and
+/* Callbacks run on the RPC layer's pollers: they take the message, queue it, and
  * return.  Two objects meet the driver there:
  *
  *   struct asked    a unary call.  Two hold it: the call, until on_close, and the
@@ -37,19 +37,6 @@ struct coord_services {
     struct service each[N_SERVICES];
     struct rpc_service rows[N_SERVICES];
 };
-
-/* A message that outlives the callback; NULL: no memory. */
-static ProtobufCMessage *copy_of(const ProtobufCMessage *message)
-{
-    const size_t n = protobuf_c_message_get_packed_size(message);
-    BASE_AUTO_MEM uint8_t *packed = malloc(n + 1);
-
-    if (packed == NULL) {
-        return NULL;
-    }
-    (void)protobuf_c_message_pack(message, packed);
-    return protobuf_c_message_unpack(message->descriptor, NULL, n, packed);
-}
 
 /* The host that the caller's certificate is of; NULL: it has none, or no agent's.
  * As long as the call. */
@@ -122,19 +109,15 @@ static uint64_t session_named(const ProtobufCMessage *message)
 
 static enum base_code queue(struct rpc_call *call,
                             struct asked *asked,
-                            const ProtobufCMessage *message,
+                            ProtobufCMessage *message, /* taken */
                             struct base_err *err)
 {
     struct service *service = rpc_call_ctx(call);
     struct coord_services *services = service->services;
     const struct rpc_service *row = &services->rows[service - services->each];
     const char *host = host_of(services, call);
-    ProtobufCMessage *copy = copy_of(message);
     enum base_code code;
 
-    if (copy == NULL) {
-        return base_fail(err, BASE_NO_MEM, "out of memory");
-    }
     asked->waiter.answer = asked_answer;
     asked->waiter.method =
         service->methods[rpc_call_method(call) - row->methods];
@@ -146,11 +129,11 @@ static enum base_code queue(struct rpc_call *call,
     atomic_init(&asked->call, rpc_call_ref(call));
     atomic_init(&asked->n_refs, 2);
     rpc_call_set_data(call, asked);
-    code = coord_driver_call(services->driver, &asked->waiter, copy, err);
+    code = coord_driver_call(services->driver, &asked->waiter, message, err);
     if (code != BASE_OK) {
         rpc_call_set_data(call, NULL);
         rpc_call_unref(call);
-        rpc_message_free(copy);
+        rpc_message_free(message);
     }
     return code;
 }
@@ -165,7 +148,8 @@ static void on_call(struct rpc_call *call, const ProtobufCMessage *message)
         rpc_call_finish(call, RPC_RESOURCE_EXHAUSTED, "out of memory");
         return;
     }
-    code = queue(call, asked, message, &err);
+    (void)message; /* we take it */
+    code = queue(call, asked, rpc_call_take(call), &err);
     if (code == BASE_INTERRUPTED) {
         rpc_call_finish(call, RPC_UNAVAILABLE, "%s", err.text);
     } else if (code != BASE_OK) {
@@ -260,7 +244,6 @@ static void on_say(struct rpc_call *call, const ProtobufCMessage *message)
     const struct service *service = rpc_call_ctx(call);
     struct coord_driver *driver = service->services->driver;
     struct session *session = rpc_call_data(call);
-    ProtobufCMessage *copy;
 
     if (session == NULL) {
         session = greet(call, (const Retile__V1__FromAgent *)message);
@@ -268,17 +251,12 @@ static void on_say(struct rpc_call *call, const ProtobufCMessage *message)
     if (session == NULL || rpc_call_is_over(call)) {
         return;
     }
-    copy = copy_of(message);
-    if (copy == NULL) {
-        rpc_call_finish(call, RPC_RESOURCE_EXHAUSTED, "out of memory");
-        return;
-    }
     rpc_call_pause(call, true); /* until it was stepped */
     if (session->is_open) {
-        coord_driver_say(driver, &session->session, copy);
+        coord_driver_say(driver, &session->session, rpc_call_take(call));
     } else {
         session->is_open = true;
-        coord_driver_open(driver, &session->session, copy);
+        coord_driver_open(driver, &session->session, rpc_call_take(call));
     }
 }
 
@@ -311,10 +289,6 @@ static void on_watch(struct rpc_call *call, const ProtobufCMessage *message)
     struct base_err err = {0};
     enum base_code code;
 
-    if (rpc_call_data(call) != NULL) {
-        return;
-    }
-    rpc_call_send_headers(call);
     code =
         coord_watch_add(service->services->watch, call, request->from_revision,
                         request->job, &watcher, &err);
@@ -324,6 +298,7 @@ static void on_watch(struct rpc_call *call, const ProtobufCMessage *message)
         rpc_call_fail(call, code, &err);
     }
     rpc_call_set_data(call, watcher);
+    rpc_call_send_headers(call); /* behind it: from here on nothing is missed */
 }
 
 static void on_watch_writable(struct rpc_call *call)
@@ -416,12 +391,7 @@ static const struct rpc_method agents_methods[] = {
      .on_close = on_session_close},
     CALL("OpenSave", COORD_ROLE_AGENT),
     CALL("CloseSave", COORD_ROLE_AGENT),
-    {.name = "Vote", /* answered when it is decided */
-     .kind = RPC_UNARY,
-     .flags = RPC_INLINE | RPC_LONG,
-     .role = COORD_ROLE_AGENT,
-     .on_message = on_call,
-     .on_close = on_call_close},
+    CALL("Vote", COORD_ROLE_AGENT),
 };
 
 #define ROW(name)                                                              \

@@ -457,24 +457,31 @@ static enum base_code take_lock(struct sqlite *sqlite, struct base_err *err)
     return BASE_OK;
 }
 
-/* Make the file ourselves: SQLite would let everybody read it. */
+/* Make the file ourselves: SQLite would let everybody read it.  Its name is the
+ * one that its lock has, whatever links lead to it. */
 static enum base_code make_file(struct sqlite *sqlite, struct base_err *err)
 {
     BASE_AUTO_FD fd = open(sqlite->path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    BASE_AUTO_MEM char *parent = strdup(sqlite->path);
+    BASE_AUTO_MEM char *path = NULL;
+    BASE_AUTO_MEM char *parent = NULL;
     char *slash;
 
     if (fd < 0) {
         return base_fail_errno(err, errno, "%s", sqlite->path);
     }
+    path = realpath(sqlite->path, NULL);
+    if (path == NULL) {
+        return base_fail_errno(err, errno, "%s", sqlite->path);
+    }
+    free(sqlite->path);
+    sqlite->path = base_steal(&path);
+    parent = strdup(sqlite->path);
     if (parent == NULL) {
         return base_fail(err, BASE_NO_MEM, "cannot open a database");
     }
     slash = strrchr(parent, '/');
-    if (slash != NULL) {
-        slash[slash == parent ? 1 : 0] = '\0';
-    }
-    return base_dir_sync(AT_FDCWD, slash == NULL ? "." : parent, err);
+    slash[slash == parent ? 1 : 0] = '\0';
+    return base_dir_sync(AT_FDCWD, parent, err);
 }
 
 static enum base_code check_is_whole(struct sqlite *sqlite,
@@ -556,16 +563,16 @@ open_writer(struct sqlite *sqlite, bool is_memory, struct base_err *err)
     int64_t n;
 
     BASE_TRY(open_connection(sqlite, &sqlite->writer, err));
+    BASE_TRY(check_is_whole(sqlite, err));
+    BASE_TRY(migrate(sqlite, err));
     (void)snprintf(text, sizeof(text),
                    "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
                    "PRAGMA wal_autocheckpoint = %d;"
                    "PRAGMA journal_size_limit = %d",
                    WAL_PAGES, WAL_MAX_BYTES); /* fits */
-    if (!is_memory) {
+    if (!is_memory) { /* behind migrate: it may not have been ours */
         BASE_TRY(run(sqlite, sqlite->writer, text, err));
     }
-    BASE_TRY(check_is_whole(sqlite, err));
-    BASE_TRY(migrate(sqlite, err));
     for (unsigned i = 0; i < N_STATEMENTS; i++) {
         if (sqlite3_prepare_v3(sqlite->writer, statement_texts[i], -1,
                                SQLITE_PREPARE_PERSISTENT,
@@ -599,8 +606,8 @@ enum base_code persist_sqlite_open(const char *path,
         return base_fail(err, BASE_NO_MEM, "cannot open a database");
     }
     if (!is_memory) {
-        BASE_TRY(take_lock(sqlite, err));
         BASE_TRY(make_file(sqlite, err));
+        BASE_TRY(take_lock(sqlite, err));
     }
     BASE_TRY(open_writer(sqlite, is_memory, err));
     if (is_memory) {

@@ -2,13 +2,15 @@
  * watcher is nothing but the revision that it wants next.
  *
  *   next > newest        up to date
+ *   it is full           nothing, until it has taken some; ended when it does not
  *   next in the ring     the batch is sent, packed once
- *   else                 a page of events is read, unless it is full
+ *   else                 a page of events is read
  *
  * Owner of ring and list: the thread.  Of a watcher: the thread, but for its
  * flags, which callbacks of its call set. */
 #include "coordinator/watch.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
@@ -16,10 +18,13 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+#include "base/num.h"
 
 enum {
     RING = 256,       /* batches */
-    PAGE = 256,       /* events that are read at once */
+    PAGE = 256,       /* events of a message */
     MAX_INBOX = 4096, /* batches; more are read out of persistence */
 };
 
@@ -38,6 +43,7 @@ struct coord_watcher {
     struct rpc_call *call;
     uint64_t wants; /* the next revision */
     char job[129];
+    int64_t full_ns;     /* since when it is full, if it is */
     bool is_ended;       /* we have ended it */
     atomic_bool is_full; /* its queue; on_writable clears it */
     atomic_bool is_over; /* its call is */
@@ -46,6 +52,7 @@ struct coord_watcher {
 struct coord_watch {
     struct persist *persist;
     unsigned max_watchers;
+    unsigned stall_ms;
     struct batch *ring[RING]; /* from ring_begin on, n_ring of them */
     size_t ring_begin;
     size_t n_ring;
@@ -117,9 +124,9 @@ static void mark_dirty(struct coord_watch *watch)
     (void)pthread_mutex_unlock(&watch->lock);
 }
 
-void coord_watch_publish(struct coord_watch *watch,
-                         const struct persist_event *events,
-                         size_t n_events)
+static void publish(struct coord_watch *watch,
+                    const struct persist_event *events,
+                    size_t n_events)
 {
     BASE_AUTO(batch) batch = batch_create(events, n_events);
 
@@ -135,6 +142,15 @@ void coord_watch_publish(struct coord_watch *watch,
     watch->is_dirty = true;
     (void)pthread_cond_signal(&watch->wake);
     (void)pthread_mutex_unlock(&watch->lock);
+}
+
+void coord_watch_publish(struct coord_watch *watch,
+                         const struct persist_event *events,
+                         size_t n_events)
+{
+    for (size_t at = 0; at < n_events; at += PAGE) {
+        publish(watch, events + at, base_min_u64(PAGE, n_events - at));
+    }
 }
 
 uint64_t coord_watch_newest(struct coord_watch *watch)
@@ -270,19 +286,44 @@ static struct batch *ring_find(const struct coord_watch *watch,
     return begin < watch->n_ring ? ring_at(watch, begin) : NULL;
 }
 
+static int64_t now_ns(void)
+{
+    struct timespec now = {0};
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &now); /* it is always there */
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* false: the call is over. */
+static bool send(struct coord_watcher *watcher, struct rpc_packed *packed)
+{
+    enum rpc_sent sent;
+
+    if (packed == NULL) {
+        rpc_call_finish(watcher->call, RPC_RESOURCE_EXHAUSTED, "out of memory");
+        return false;
+    }
+    /* Full first, so that on_writable, which may be faster, has the last word. */
+    watcher->full_ns = now_ns();
+    atomic_store(&watcher->is_full, true);
+    sent = rpc_call_send_packed(watcher->call, packed);
+    if (sent == RPC_SENT) {
+        atomic_store(&watcher->is_full, false);
+    }
+    return sent != RPC_SENT_NOT;
+}
+
 /* Send those of @events that @watcher wants; false when the call is over. */
 static bool send_some(struct coord_watcher *watcher,
                       Retile__V1__Event *const *events,
                       size_t n)
 {
     Retile__V1__WatchResponse response = RETILE__V1__WATCH_RESPONSE__INIT;
-    BASE_AUTO_MEM Retile__V1__Event **wanted = calloc(n, sizeof(*wanted));
-    enum rpc_sent sent;
+    Retile__V1__Event *wanted[PAGE];
+    struct rpc_packed *packed;
+    bool is_alive;
 
-    if (wanted == NULL) {
-        rpc_call_finish(watcher->call, RPC_RESOURCE_EXHAUSTED, "out of memory");
-        return false;
-    }
+    assert(n <= PAGE);
     response.events = wanted;
     for (size_t i = 0; i < n; i++) {
         if (events[i]->revision >= watcher->wants &&
@@ -294,19 +335,15 @@ static bool send_some(struct coord_watcher *watcher,
     if (response.n_events == 0) {
         return true;
     }
-    /* Full first, so that on_writable, which may be faster, has the last word. */
-    atomic_store(&watcher->is_full, true);
-    sent = rpc_call_send(watcher->call, &response.base);
-    if (sent == RPC_SENT) {
-        atomic_store(&watcher->is_full, false);
-    }
-    return sent != RPC_SENT_NOT;
+    packed = rpc_packed_create(&response.base);
+    is_alive = send(watcher, packed);
+    rpc_packed_unref(packed);
+    return is_alive;
 }
 
 static bool send_batch(struct coord_watcher *watcher, struct batch *batch)
 {
     Retile__V1__WatchResponse response = RETILE__V1__WATCH_RESPONSE__INIT;
-    enum rpc_sent sent;
 
     if (watcher->job[0] != '\0' || watcher->wants > batch->first) {
         return send_some(watcher, batch->events, batch->n);
@@ -315,17 +352,8 @@ static bool send_batch(struct coord_watcher *watcher, struct batch *batch)
         response.events = batch->events;
         response.n_events = batch->n;
         batch->whole = rpc_packed_create(&response.base);
-        if (batch->whole == NULL) {
-            return send_some(watcher, batch->events, batch->n);
-        }
     }
-    /* As in send_some. */
-    atomic_store(&watcher->is_full, true);
-    sent = rpc_call_send_packed(watcher->call, batch->whole);
-    if (sent == RPC_SENT) {
-        atomic_store(&watcher->is_full, false);
-    }
-    return sent != RPC_SENT_NOT;
+    return send(watcher, batch->whole);
 }
 
 struct page {
@@ -379,17 +407,17 @@ static bool send_page(struct coord_watch *watch, struct coord_watcher *watcher)
 static bool serve(struct coord_watch *watch, struct coord_watcher *watcher)
 {
     while (!watcher->is_ended && !atomic_load(&watcher->is_over) &&
+           !atomic_load(&watcher->is_full) &&
            watcher->wants <= watch->sent_newest) {
         struct batch *batch;
 
         if (watcher->wants < watch->ring_floor) {
-            return !atomic_load(&watcher->is_full) && send_page(watch, watcher);
+            return send_page(watch, watcher);
         }
         batch = ring_find(watch, watcher->wants);
         if (batch == NULL) {
             watcher->wants = watch->sent_newest + 1;
         } else {
-            /* Full or not: it is shared, and the layer ends who takes none. */
             watcher->is_ended = !send_batch(watcher, batch);
             watcher->wants = batch->last + 1;
         }
@@ -397,15 +425,36 @@ static bool serve(struct coord_watch *watch, struct coord_watcher *watcher)
     return false;
 }
 
-/* Serve all, and forget those that are over; true: some want more. */
-static bool serve_all(struct coord_watch *watch, size_t *ret_n_over)
+/* End who has been full for too long; when to look again. */
+static int64_t end_stalled(const struct coord_watch *watch,
+                           struct coord_watcher *watcher)
+{
+    int64_t due_ns;
+
+    if (watcher->is_ended || !atomic_load(&watcher->is_full)) {
+        return INT64_MAX;
+    }
+    due_ns = watcher->full_ns + (int64_t)watch->stall_ms * 1000000;
+    if (now_ns() < due_ns) {
+        return due_ns;
+    }
+    watcher->is_ended = true;
+    rpc_call_abort(watcher->call, RPC_RESOURCE_EXHAUSTED,
+                   "the client reads too slowly");
+    return INT64_MAX;
+}
+
+/* Serve all, and forget those that are over.  When to come again: 0 when some
+ * want more. */
+static int64_t serve_all(struct coord_watch *watch, size_t *ret_n_over)
 {
     struct coord_watcher **slot = &watch->all;
-    bool has_more = false;
+    int64_t again_ns = INT64_MAX;
 
     *ret_n_over = 0;
     while (*slot != NULL) {
         struct coord_watcher *watcher = *slot;
+        int64_t due_ns;
 
         if (atomic_load(&watcher->is_over)) {
             *slot = watcher->next;
@@ -414,10 +463,11 @@ static bool serve_all(struct coord_watch *watch, size_t *ret_n_over)
             (*ret_n_over)++;
             continue;
         }
-        has_more = serve(watch, watcher) || has_more;
+        due_ns = serve(watch, watcher) ? 0 : end_stalled(watch, watcher);
+        again_ns = due_ns < again_ns ? due_ns : again_ns;
         slot = &watcher->next;
     }
-    return has_more;
+    return again_ns;
 }
 
 /* Take what came in; with the lock held. */
@@ -455,17 +505,30 @@ static void take_inbox(struct coord_watch *watch)
     watch->is_dirty = false;
 }
 
+static void wait_until(struct coord_watch *watch, int64_t until_ns)
+{
+    const struct timespec until = {.tv_sec = until_ns / 1000000000,
+                                   .tv_nsec = until_ns % 1000000000};
+
+    /* Its result does not matter: who calls looks at the clock. */
+    if (until_ns == INT64_MAX) {
+        (void)pthread_cond_wait(&watch->wake, &watch->lock);
+    } else {
+        (void)pthread_cond_timedwait(&watch->wake, &watch->lock, &until);
+    }
+}
+
 static void *run(void *arg)
 {
     struct coord_watch *watch = arg;
-    bool has_more = false;
+    int64_t again_ns = INT64_MAX;
     size_t n_over = 0;
 
     for (;;) {
         (void)pthread_mutex_lock(&watch->lock);
         watch->n_watchers -= n_over;
-        while (!watch->is_dirty && !watch->is_stopping && !has_more) {
-            (void)pthread_cond_wait(&watch->wake, &watch->lock);
+        while (!watch->is_dirty && !watch->is_stopping && now_ns() < again_ns) {
+            wait_until(watch, again_ns);
         }
         if (watch->is_stopping) {
             (void)pthread_mutex_unlock(&watch->lock);
@@ -473,17 +536,19 @@ static void *run(void *arg)
         }
         take_inbox(watch);
         (void)pthread_mutex_unlock(&watch->lock);
-        has_more = serve_all(watch, &n_over);
+        again_ns = serve_all(watch, &n_over);
     }
 }
 
 enum base_code coord_watch_start(struct persist *persist,
                                  uint64_t newest,
                                  unsigned max_watchers,
+                                 unsigned stall_ms,
                                  struct coord_watch **ret,
                                  struct base_err *err)
 {
     BASE_AUTO(coord_watch) watch = calloc(1, sizeof(*watch));
+    pthread_condattr_t attributes;
     int errnum;
 
     if (watch == NULL) {
@@ -491,11 +556,15 @@ enum base_code coord_watch_start(struct persist *persist,
     }
     watch->persist = persist;
     watch->max_watchers = max_watchers;
+    watch->stall_ms = stall_ms;
     watch->newest = watch->sent_newest = newest;
     watch->ring_floor = newest + 1;
     watch->inbox_tail = &watch->inbox;
     (void)pthread_mutex_init(&watch->lock, NULL); /* defaults cannot fail */
-    (void)pthread_cond_init(&watch->wake, NULL);  /* ditto */
+    (void)pthread_condattr_init(&attributes);     /* ditto */
+    (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&watch->wake, &attributes);
+    (void)pthread_condattr_destroy(&attributes);
     errnum = pthread_create(&watch->thread, NULL, run, watch);
     if (errnum != 0) {
         return base_fail_errno(err, errnum, "cannot start a thread");

@@ -3,9 +3,9 @@
  * One thread sends.  The last batches are kept in memory, each packed once and
  * shared by all watchers that want all of it; what is older is read out of
  * persistence, a page at a time, so that a watcher that catches up holds up
- * nobody.  A watcher that stops to read is ended by the RPC layer
- * (RESOURCE_EXHAUSTED) once too much waits for it; one that falls behind what is
- * kept gets OUT_OF_RANGE. */
+ * nobody.  A watcher gets no more while too much waits for it (RPC_SENT_FULL),
+ * and is ended (RESOURCE_EXHAUSTED) when that lasts; one that falls behind what
+ * is kept gets OUT_OF_RANGE. */
 #ifndef COORDINATOR_WATCH_H
 #define COORDINATOR_WATCH_H
 
@@ -21,11 +21,13 @@ struct coord_watcher;
 void coord_watch_free(struct coord_watch *watch); /* every call must be over */
 BASE_AUTO_DEFINE(coord_watch);
 
-/* @newest: the highest revision that is written; @persist is borrowed.
+/* @newest: the highest revision that is written; @stall_ms: how long a watcher
+ * may be full; @persist is borrowed.
  * Errors: BASE_NO_MEM, BASE_LIMIT (threads) */
 enum base_code coord_watch_start(struct persist *persist,
                                  uint64_t newest,
                                  unsigned max_watchers,
+                                 unsigned stall_ms,
                                  struct coord_watch **ret,
                                  struct base_err *err) BASE_MUST_CHECK;
 

@@ -18,8 +18,6 @@
 #include "fuse/session.h"
 #include "proto/rpc.h"
 
-enum { EXIT_USAGE = 2, EXIT_NOT_FOUND = 3 };
-
 static const char *from;
 static const char *table;
 static const char *store;
@@ -62,33 +60,6 @@ static const struct base_command command = {
     .min_args = 0,
     .max_args = 2,
 };
-
-static int exit_code(enum base_code code)
-{
-    switch (code) {
-    case BASE_OK:
-        return EXIT_SUCCESS;
-    case BASE_BAD_ARG:
-        return EXIT_USAGE;
-    case BASE_NOT_FOUND:
-        return EXIT_NOT_FOUND;
-    case BASE_BAD_INPUT:
-    case BASE_MISMATCH:
-    case BASE_EXISTS:
-    case BASE_DENIED:
-    case BASE_LIMIT:
-    case BASE_NO_MEM:
-    case BASE_NO_SPACE:
-    case BASE_IO:
-    case BASE_CHANGED:
-    case BASE_INTERRUPTED:
-    case BASE_UNSUPPORTED:
-    case BASE_UNREACHABLE:
-    case BASE_TIMEOUT:
-        break;
-    }
-    return EXIT_FAILURE;
-}
 
 /* `-o` may be given several times, which the table cannot say: the lists of
  * all but the last are read here and taken out of @argv, together with it. */
@@ -291,5 +262,5 @@ int main(int argc, char **argv)
         (void)fprintf(stderr, "retile-fuse: %s\n", err.text);
     }
     fs_options_done(&options);
-    return rc != BASE_OK ? exit_code(rc) : code;
+    return rc != BASE_OK ? base_code_exit(rc) : code;
 }

@@ -10,45 +10,23 @@
 #include <unistd.h>
 
 #include "base/auto.h"
-
-/* Undo mountinfo's \ooo in place. */
-static void unescape(char *text)
-{
-    char *to = text;
-
-    while (*text != '\0') {
-        if (text[0] == '\\' && text[1] >= '0' && text[1] <= '3' &&
-            text[2] >= '0' && text[2] <= '7' && text[3] >= '0' &&
-            text[3] <= '7') {
-            *to++ = (char)((text[1] - '0') << 6 | (text[2] - '0') << 3 |
-                           (text[3] - '0'));
-            text += 4;
-        } else {
-            *to++ = *text++;
-        }
-    }
-    *to = '\0';
-}
+#include "base/mountinfo.h"
 
 /* "ID PARENT MAJOR:MINOR ROOT MOUNTPOINT ...": is it the mount at @mountpoint?
  * Then *device is set. */
 static bool is_mount_line(char *line, const char *mountpoint, char device[32])
 {
-    char *save = NULL;
-    char *fields[5];
-    size_t i;
+    char found[32];
+    const char *point;
 
-    for (i = 0; i < 5; i++) {
-        fields[i] = strtok_r(i == 0 ? line : NULL, " ", &save);
-        if (fields[i] == NULL) {
-            return false;
-        }
-    }
-    unescape(fields[4]);
-    if (strcmp(fields[4], mountpoint) != 0 || strlen(fields[2]) >= 32) {
+    if (sscanf(line, "%*u %*u %31s", found) != 1) {
         return false;
     }
-    (void)stpcpy(device, fields[2]);
+    point = base_mountinfo_point(line);
+    if (point == NULL || strcmp(point, mountpoint) != 0) {
+        return false;
+    }
+    (void)stpcpy(device, found);
     return true;
 }
 

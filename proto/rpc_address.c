@@ -1,11 +1,12 @@
 /* Addresses as people write them. */
 #include <arpa/inet.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/un.h>
 
 #include "base/num.h"
 #include "base/str.h"
-#include "proto/rpc.h"
+#include "proto/rpc_impl.h"
 
 static enum base_code parse_unix(struct base_str path,
                                  const char *text,
@@ -115,4 +116,22 @@ enum base_code rpc_address_parse(const char *text,
         *ret = address;
     }
     return rc;
+}
+
+struct rpc_uri rpc_address_uri(const struct rpc_address *address,
+                               const char *text)
+{
+    struct rpc_uri uri;
+    char *to = uri.text;
+    const char *end = uri.text + sizeof(uri.text);
+
+    if (address->family == RPC_FAMILY_INET) {
+        (void)snprintf(to, sizeof(uri.text), "%s", text);
+        return uri;
+    }
+    to += snprintf(to, sizeof(uri.text), "unix:");
+    for (const char *at = address->host; *at != '\0'; at++) {
+        to += snprintf(to, (size_t)(end - to), "%%%02X", (unsigned char)*at);
+    }
+    return uri;
 }

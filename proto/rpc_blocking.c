@@ -61,11 +61,13 @@ static void waiting_done(struct waiting *waiting)
     grpc_metadata_array_destroy(&waiting->initial);
     grpc_metadata_array_destroy(&waiting->trailing);
     grpc_slice_unref(waiting->text);
-    if (waiting->live.core != NULL) {
-        rpc_channel_end(waiting->channel, &waiting->live);
-    }
-    rpc_pluck_give(waiting->queue);
     rpc_start_done(&waiting->start);
+    if (waiting->live.core !=
+        NULL) { /* last: the channel may be gone after it */
+        rpc_channel_end(waiting->channel, &waiting->live, waiting->queue);
+    } else {
+        rpc_pluck_give(waiting->queue);
+    }
 }
 
 static void start_batch(struct waiting *waiting,
@@ -156,6 +158,7 @@ static enum base_code tell_status(struct waiting *waiting, struct base_err *err)
     return rpc_channel_fail(waiting->channel, &status, err);
 }
 
+/* A bad one is the server's fault: INTERNAL, as of a stream. */
 static enum base_code read_answer(struct waiting *waiting,
                                   ProtobufCMessage **ret,
                                   struct base_err *err)
@@ -166,8 +169,13 @@ static enum base_code read_answer(struct waiting *waiting,
                           waiting->channel->check, waiting->received, ret, err);
     grpc_byte_buffer_destroy(waiting->received);
     waiting->received = NULL;
-    return rc == BASE_OK ? rc
-                         : base_wrap(err, rc, "%s", waiting->channel->name);
+    if (rc == BASE_OK) {
+        return rc;
+    }
+    if (waiting->options != NULL && waiting->options->ret_code != NULL) {
+        *waiting->options->ret_code = RPC_INTERNAL;
+    }
+    return base_wrap(err, BASE_IO, "%s", waiting->channel->name);
 }
 
 enum base_code rpc_unary(struct rpc_channel *channel,

@@ -40,7 +40,7 @@ static void drop_received(struct rpc_call *call)
 
 static void tell_message(struct rpc_call *call, grpc_byte_buffer *buffer)
 {
-    const struct rpc_row *row = call->row;
+    const struct rpc_row *row = &call->row;
     /* The standard services' messages are none that a product's check knows. */
     const bool is_ours =
         strncmp(row->service->descriptor->name, "grpc.", 5) == 0;
@@ -57,14 +57,16 @@ static void tell_message(struct rpc_call *call, grpc_byte_buffer *buffer)
         return;
     }
     if (row->method->on_message != NULL) {
+        call->message = message;
         row->method->on_message(call, message);
+        message = base_steal(&call->message);
     }
     rpc_message_free(message);
 }
 
 static void tell(struct rpc_call *call, unsigned bit, grpc_byte_buffer *buffer)
 {
-    const struct rpc_method *method = call->row->method;
+    const struct rpc_method *method = call->row.method;
 
     switch (bit) {
     case CALL_OPEN:
@@ -152,7 +154,7 @@ void rpc_call_kick(struct rpc_call *call)
     is_first = !call->has_begun;
     call->has_begun = true;
     (void)pthread_mutex_unlock(&call->lock);
-    if ((call->row->method->flags & RPC_INLINE) != 0) {
+    if ((call->row.method->flags & RPC_INLINE) != 0) {
         rpc_call_run(call);
     } else if (!rpc_pool_add(call->server->pool, call, !is_first)) {
         (void)atomic_fetch_add(&call->server->n_refused, 1);
@@ -190,9 +192,14 @@ void rpc_call_set_data(struct rpc_call *call, void *data)
     call->data = data;
 }
 
+ProtobufCMessage *rpc_call_take(struct rpc_call *call)
+{
+    return base_steal(&call->message);
+}
+
 const struct rpc_method *rpc_call_method(const struct rpc_call *call)
 {
-    return call->row->method;
+    return call->row.method;
 }
 
 bool rpc_call_is_over(struct rpc_call *call)
@@ -229,6 +236,7 @@ static void
 abort_locked(struct rpc_call *call, enum rpc_code code, const char *text)
 {
     call->is_finished = true;
+    call->has_sent_status = true; /* with the cancellation */
     if (!call->is_over && call->core != NULL) {
         (void)grpc_call_cancel_with_status(call->core, (grpc_status_code)code,
                                            text, NULL);

@@ -50,6 +50,13 @@ void rpc_call_settle(struct rpc_call *call)
 
 /* Reading. */
 
+static bool has_one_request(const struct rpc_call *call)
+{
+    const enum rpc_kind kind = call->row.method->kind;
+
+    return kind == RPC_UNARY || kind == RPC_SERVER_STREAM;
+}
+
 static void on_read(struct rpc_tag *tag, bool is_ok)
 {
     struct rpc_call *call = rpc_container(tag, struct rpc_call, read_tag);
@@ -62,9 +69,7 @@ static void on_read(struct rpc_tag *tag, bool is_ok)
         call->is_handling = true;
         call->pending |= CALL_MESSAGE;
     } else if (is_ok) {
-        enum rpc_kind kind = call->row->method->kind;
-
-        has_no_request = kind == RPC_UNARY || kind == RPC_SERVER_STREAM;
+        has_no_request = has_one_request(call);
         call->has_half_closed = true;
         call->pending |= has_no_request ? 0 : CALL_HALF_CLOSE;
     }
@@ -79,8 +84,6 @@ static void on_read(struct rpc_tag *tag, bool is_ok)
 void rpc_call_read(struct rpc_call *call)
 {
     grpc_op op = {.op = GRPC_OP_RECV_MESSAGE};
-    enum rpc_kind kind = call->row->method->kind;
-    bool has_one = kind == RPC_UNARY || kind == RPC_SERVER_STREAM;
 
     if (call->core == NULL || call->is_over || call->is_finished ||
         call->is_reading || call->is_handling || call->is_paused ||
@@ -88,7 +91,8 @@ void rpc_call_read(struct rpc_call *call)
         return;
     }
     op.data.recv_message.recv_message = &call->received;
-    call->has_half_closed = has_one; /* the next would be nothing */
+    call->has_half_closed =
+        has_one_request(call); /* the next would be nothing */
     call->is_reading = start_batch(call, &op, 1, &call->read_tag);
 }
 
@@ -182,7 +186,7 @@ static void set_deadline(struct rpc_call *call)
     const gpr_timespec left = gpr_time_sub(
         gpr_convert_clock_type(call->details.deadline, GPR_CLOCK_MONOTONIC),
         gpr_now(GPR_CLOCK_MONOTONIC));
-    const unsigned max_ms = call->row->method->max_ms;
+    const unsigned max_ms = call->row.method->max_ms;
     const int64_t max_s = INT64_C(1000000000); /* more than that is none */
 
     if (left.tv_sec < max_s) {
@@ -230,12 +234,11 @@ static bool judge(struct rpc_call *call)
             return false;
         }
     }
-    call->row = row;
+    call->row = *row;
     call->ctx = row->service->ctx;
     set_deadline(call);
     code = rpc_server_enter(call);
     if (code != RPC_OK) {
-        call->row = NULL;
         rpc_status_set(&call->status, code,
                        code == RPC_UNAVAILABLE ? "the server is stopping"
                                                : "too many calls are open");
@@ -255,7 +258,7 @@ static void accept(struct rpc_call *call)
     has_started = start_batch(call, &op, 1, &call->close_tag);
     call->is_over = !has_started; /* cannot be: nothing of it can be illegal */
     if (is_good) {
-        call->pending |= call->row->method->on_open != NULL ? CALL_OPEN : 0;
+        call->pending |= call->row.method->on_open != NULL ? CALL_OPEN : 0;
         rpc_call_read(call);
     } else {
         (void)atomic_fetch_add(&call->server->n_refused, 1);

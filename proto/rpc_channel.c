@@ -60,8 +60,11 @@ static grpc_channel *create_core(const char *target,
     ADD_INT(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, FIRST_BACKOFF_MS);
     ADD_INT(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, CONNECT_MS);
     ADD_INT(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, LAST_BACKOFF_MS);
+    /* Core decompresses a message before it looks at its size. */
+    ADD_INT(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET,
+            1 << GRPC_COMPRESS_NONE);
     ADD_INT(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH,
-            int_of(options->max_message_bytes, RPC_MAX_MESSAGE_BYTES));
+            int_of(options->max_message_bytes, RPC_MAX_ANSWER_BYTES));
     ADD_INT(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, options->has_own_connection);
 #undef ADD_INT
     if (options->tls != NULL && options->tls->peer_name != NULL) {
@@ -122,7 +125,8 @@ enum base_code rpc_channel_open(const char *target,
                          target);
     }
     BASE_TRY(make_credentials(&address, target, how->tls, &credentials, err));
-    channel->core = create_core(target, how, credentials);
+    channel->core =
+        create_core(rpc_address_uri(&address, target).text, how, credentials);
     grpc_channel_credentials_release(credentials);
     *ret = base_steal(&channel);
     return BASE_OK;
@@ -259,7 +263,9 @@ enum base_code rpc_channel_begin(struct rpc_channel *channel,
     return BASE_OK;
 }
 
-void rpc_channel_end(struct rpc_channel *channel, struct rpc_live *live)
+void rpc_channel_end(struct rpc_channel *channel,
+                     struct rpc_live *live,
+                     grpc_completion_queue *pluck)
 {
     grpc_call *core = live->core;
 
@@ -270,25 +276,35 @@ void rpc_channel_end(struct rpc_channel *channel, struct rpc_live *live)
     }
     /* Before the channel is told: its queue may go then. */
     grpc_call_unref(core);
+    if (pluck != NULL) {
+        rpc_pluck_give(pluck);
+    }
     (void)pthread_cond_broadcast(&channel->changed);
     (void)pthread_mutex_unlock(&channel->lock);
 }
 
 /* Statuses as people read them. */
 
+#define EMPTY_LIST "empty address list"
+
 static bool is_connect_failure(struct base_str text)
 {
     return base_str_starts(text,
                            BASE_STR("failed to connect to all addresses")) ||
            base_str_starts(text, BASE_STR("DNS resolution failed")) ||
-           base_str_starts(text, BASE_STR("empty address list"));
+           base_str_starts(text, BASE_STR(EMPTY_LIST));
 }
 
-/* Core puts the cause last: "...: Connection refused". */
-static const char *last_part(const char *text)
+/* Core puts the cause last: "...: Connection refused".  A certificate and a key
+ * that it cannot use leave it no address to go to. */
+static const char *connect_cause(const char *text)
 {
     const char *part = text;
 
+    if (strncmp(text, EMPTY_LIST, sizeof(EMPTY_LIST) - 1) == 0) {
+        return "its name has no address, or the certificate and the key that "
+               "we have are none, or do not fit";
+    }
     for (const char *at = strstr(text, ": "); at != NULL;
          at = strstr(at + 2, ": ")) {
         part = at[2] != '\0' ? at + 2 : part;
@@ -305,7 +321,7 @@ enum base_code rpc_channel_fail(const struct rpc_channel *channel,
     const char *cause;
 
     if (status->code == RPC_UNAVAILABLE && is_connect_failure(text)) {
-        cause = last_part(status->text);
+        cause = connect_cause(status->text);
         return base_fail(err, code, "cannot reach %s: %c%s", channel->name,
                          tolower((unsigned char)cause[0]),
                          cause[0] != '\0' ? cause + 1 : "");

@@ -25,7 +25,8 @@ struct rpc_channel_options {
     const struct rpc_tls
         *tls;                 /* NULL: plain, to a socket or to loopback only */
     rpc_check_fn check;       /* NULL: messages are only decoded */
-    size_t max_message_bytes; /* 4 MiB; decoded it may take 16 times that */
+    size_t max_message_bytes; /* 64 MiB of an answer, which may be a whole list;
+                                 decoded it may take 16 times that */
     size_t send_high_bytes;   /* 256 KiB of a stream wait: RPC_SENT_FULL */
     size_t send_max_bytes;    /* 8 MiB wait: the stream is cancelled */
     unsigned keepalive_ms;    /* 20000 */
@@ -70,7 +71,8 @@ struct rpc_call_options {
  *         that says what a person can act on:
  *         BASE_UNREACHABLE  "cannot reach the coordinator at 127.0.0.1:7070:
  *                           connection refused"
- *         BASE_TIMEOUT      "the coordinator at ... has not answered in 10 s"
+ *         BASE_TIMEOUT      "the coordinator at ... has not answered in time"
+ *         BASE_IO           also: an answer that the channel's check refuses
  *         BASE_INTERRUPTED  is_interrupted, or the channel was freed */
 enum base_code rpc_unary(struct rpc_channel *channel,
                          const ProtobufCServiceDescriptor *service,
@@ -109,7 +111,8 @@ enum base_code rpc_unary_start(struct rpc_channel *channel,
 
 /* What a stream tells; a static const table.  Callbacks may be NULL. */
 struct rpc_stream_events {
-    void (*on_headers)(struct rpc_stream *stream, void *ctx); /* accepted */
+    /* The server has seen the call: it accepted it, or on_done comes at once. */
+    void (*on_headers)(struct rpc_stream *stream, void *ctx);
     void (*on_message)(struct rpc_stream *stream,
                        void *ctx,
                        const ProtobufCMessage *message); /* borrowed */

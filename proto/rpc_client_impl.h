@@ -1,6 +1,7 @@
 /* What the files of the client share; for proto/rpc*.c alone.
  *
- * Locks: a stream's and its channel's are never held together. */
+ * Locks: a stream's and its channel's are never held together; the loop's may be
+ * taken under a channel's. */
 #ifndef PROTO_RPC_CLIENT_IMPL_H
 #define PROTO_RPC_CLIENT_IMPL_H
 
@@ -59,7 +60,10 @@ enum base_code rpc_channel_begin(struct rpc_channel *channel,
                                  struct rpc_live *live,
                                  struct base_err *err) BASE_MUST_CHECK;
 void rpc_start_done(struct rpc_start *start);
-/* The call is over: let core's part go. */
-void rpc_channel_end(struct rpc_channel *channel, struct rpc_live *live);
+/* The call is over: let core's part go, and the queue that was waited on (NULL:
+ * the loop's).  The channel may be gone afterwards, and the layer with it. */
+void rpc_channel_end(struct rpc_channel *channel,
+                     struct rpc_live *live,
+                     grpc_completion_queue *pluck);
 
 #endif

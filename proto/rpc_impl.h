@@ -14,7 +14,8 @@
 #include "proto/rpc.h"
 
 enum {
-    RPC_MAX_MESSAGE_BYTES = 4 << 20,
+    RPC_MAX_MESSAGE_BYTES = 4 << 20, /* of a request */
+    RPC_MAX_ANSWER_BYTES = 64 << 20,
     RPC_SEND_HIGH_BYTES = 256 << 10,
     RPC_SEND_MAX_BYTES = 8 << 20,
     RPC_QUOTA_BYTES = 512 << 20, /* that core may hold for a server */
@@ -38,6 +39,14 @@ void rpc_cond_init(pthread_cond_t *cond); /* of the monotonic clock */
 bool rpc_cond_wait_until(pthread_cond_t *cond,
                          pthread_mutex_t *lock,
                          int64_t until_ns);
+
+/* The text that core takes for an address: it reads URIs, so the bytes of a
+ * socket's path are escaped. */
+struct rpc_uri {
+    char text[5 + 3 * RPC_HOST_BYTES + 1];
+};
+struct rpc_uri rpc_address_uri(const struct rpc_address *address,
+                               const char *text);
 
 /* What an operation is known by on a queue: it stands in the object it
  * belongs to, one for each operation that can be under way at a time. */

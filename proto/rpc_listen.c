@@ -73,6 +73,7 @@ static enum base_code check_socket(const char *path, struct base_err *err)
 /* Core says only that it cannot: try what it tried, for the cause. */
 static enum base_code tell_why(const struct rpc_address *address,
                                const char *text,
+                               const struct rpc_tls *tls,
                                struct base_err *err)
 {
     struct addrinfo hints = {.ai_flags = AI_PASSIVE,
@@ -104,6 +105,12 @@ static enum base_code tell_why(const struct rpc_address *address,
     if (errnum == EADDRINUSE) {
         return base_fail(err, BASE_EXISTS,
                          "cannot listen on %s: the address is in use", text);
+    }
+    if (errnum == 0 && tls != NULL) {
+        return base_fail(err, BASE_BAD_INPUT,
+                         "cannot listen on %s: %s and %s do not fit, or are no "
+                         "certificate and key",
+                         text, tls->cert_path, tls->key_path);
     }
     return base_fail_errno(err, errnum != 0 ? errnum : EIO,
                            "cannot listen on %s", text);
@@ -141,10 +148,11 @@ enum base_code rpc_server_listen(struct rpc_server *server,
     } else {
         credentials = grpc_insecure_server_credentials_create();
     }
-    port = grpc_server_add_http2_port(server->core, address, credentials);
+    port = grpc_server_add_http2_port(
+        server->core, rpc_address_uri(&parsed, address).text, credentials);
     grpc_server_credentials_release(credentials);
     if (port == 0) {
-        return tell_why(&parsed, address, err);
+        return tell_why(&parsed, address, tls, err);
     }
     if (ret_port != NULL) {
         *ret_port = parsed.family == RPC_FAMILY_UNIX ? 0 : port;

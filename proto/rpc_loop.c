@@ -1,4 +1,6 @@
 /* The loop of all clients of a process, as proto/rpc_client_impl.h describes. */
+#include <assert.h>
+
 #include "proto/rpc_client_impl.h"
 
 enum { MAX_KEPT = 64 };
@@ -45,6 +47,7 @@ bool rpc_loop_ref(void)
 
     (void)pthread_mutex_lock(&loop_lock);
     if (loop.n_users == 0) {
+        assert(loop.n_kept == 0); /* core was ended since */
         rpc_init();
         loop.queue = grpc_completion_queue_create_for_next(NULL);
         is_good =

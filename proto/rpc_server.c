@@ -11,7 +11,7 @@ extern const size_t proto_descriptors_bytes;
 enum {
     N_REQUESTED = 32, /* calls that core may fill at once */
     LOOK_NS = 100000000,
-    MAX_EXPIRED = 64, /* calls ended in one look */
+    MAX_COLLECTED = 64, /* calls ended at a time */
     LINGER_NS = 100000000,
 };
 
@@ -107,7 +107,7 @@ void rpc_server_leave(struct rpc_server *server, struct rpc_call *call)
     (void)pthread_mutex_unlock(&server->lock);
 }
 
-/* Collect up to MAX_EXPIRED calls for which @wants says so, with a ref each. */
+/* Collect up to MAX_COLLECTED calls for which @wants says so, with a ref each. */
 static size_t collect(struct rpc_server *server,
                       bool (*wants)(struct rpc_call *call, int64_t now_ns),
                       struct rpc_call **ret)
@@ -116,8 +116,8 @@ static size_t collect(struct rpc_server *server,
     size_t n = 0;
 
     (void)pthread_mutex_lock(&server->lock);
-    for (struct rpc_call *call = server->calls; call != NULL && n < MAX_EXPIRED;
-         call = call->list_next) {
+    for (struct rpc_call *call = server->calls;
+         call != NULL && n < MAX_COLLECTED; call = call->list_next) {
         if (wants(call, now_ns)) {
             ret[n++] = rpc_call_ref(call);
         }
@@ -139,20 +139,22 @@ static bool has_expired(struct rpc_call *call, int64_t now_ns)
 
 static void end_expired(struct rpc_server *server)
 {
-    struct rpc_call *calls[MAX_EXPIRED];
-    size_t n = collect(server, has_expired, calls);
+    struct rpc_call *calls[MAX_COLLECTED];
+    size_t n;
 
-    for (size_t i = 0; i < n; i++) {
-        rpc_call_abort(calls[i], RPC_DEADLINE_EXCEEDED,
-                       "the method's own limit of time has passed");
-        rpc_call_unref(calls[i]);
+    while ((n = collect(server, has_expired, calls)) != 0) {
+        for (size_t i = 0; i < n; i++) {
+            rpc_call_abort(calls[i], RPC_DEADLINE_EXCEEDED,
+                           "the method's own limit of time has passed");
+            rpc_call_unref(calls[i]);
+        }
     }
 }
 
 static bool is_long(struct rpc_call *call, int64_t now_ns)
 {
     bool is_due =
-        (call->row->method->flags & RPC_LONG) != 0 && !call->was_told_to_end;
+        (call->row.method->flags & RPC_LONG) != 0 && !call->was_told_to_end;
 
     (void)now_ns;
     call->was_told_to_end = is_due || call->was_told_to_end;
@@ -161,7 +163,7 @@ static bool is_long(struct rpc_call *call, int64_t now_ns)
 
 static void end_long(struct rpc_server *server)
 {
-    struct rpc_call *calls[MAX_EXPIRED];
+    struct rpc_call *calls[MAX_COLLECTED];
     size_t n;
 
     while ((n = collect(server, is_long, calls)) != 0) {
@@ -256,12 +258,18 @@ static void create_core(struct rpc_server *server)
         arg_int(GRPC_ARG_KEEPALIVE_TIME_MS, (int)options->keepalive_ms),
         arg_int(GRPC_ARG_KEEPALIVE_TIMEOUT_MS,
                 (int)options->keepalive_timeout_ms),
+        /* Who says nothing from the start is not kept for core's two minutes. */
+        arg_int(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS,
+                (int)options->keepalive_timeout_ms),
         arg_int(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1),
         arg_int(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0),
         /* Below our clients' interval, else they are sent away. */
         arg_int(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
                 (int)options->keepalive_ms / 2),
         arg_int(GRPC_ARG_MAX_CONCURRENT_STREAMS, (int)options->max_streams),
+        /* Core decompresses a message before it looks at its size. */
+        arg_int(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET,
+                1 << GRPC_COMPRESS_NONE),
         arg_int(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH,
                 (int)options->max_message_bytes),
         {.type = GRPC_ARG_POINTER, .key = quota_key.out},

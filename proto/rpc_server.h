@@ -74,11 +74,13 @@ struct rpc_server_options {
         max_queued; /* 1024 calls wait for a worker; more: RESOURCE_EXHAUSTED */
     unsigned max_calls;   /* 16384 are open */
     unsigned max_streams; /* 1024 on a connection; more wait at the client */
-    size_t max_message_bytes; /* 4 MiB; decoded it may take 16 times that */
-    size_t send_high_bytes;   /* 256 KiB wait: RPC_SENT_FULL */
-    size_t send_max_bytes;    /* 8 MiB wait: the call is ended */
-    unsigned keepalive_ms;    /* 20000 without a frame: ping */
-    unsigned keepalive_timeout_ms; /* 10000 without an answer: closed */
+    size_t max_message_bytes;      /* 4 MiB; decoded it may take 16 times that;
+                                 compressed ones are UNIMPLEMENTED */
+    size_t send_high_bytes;        /* 256 KiB wait: RPC_SENT_FULL */
+    size_t send_max_bytes;         /* 8 MiB wait: the call is ended */
+    unsigned keepalive_ms;         /* 20000 without a frame: ping */
+    unsigned keepalive_timeout_ms; /* 10000 without an answer, or until the
+                                      handshake: closed */
     rpc_check_fn check;            /* NULL: messages are only decoded */
     rpc_authorize_fn authorize;    /* NULL: everybody may call everything */
     void *authorize_ctx;
@@ -162,6 +164,9 @@ void *
 rpc_call_data(const struct rpc_call *call); /* the handler's; NULL at first */
 void rpc_call_set_data(struct rpc_call *call,
                        void *data); /* in callbacks only */
+/* In on_message, once: its message is the caller's then; free with
+ * rpc_message_free. */
+ProtobufCMessage *rpc_call_take(struct rpc_call *call);
 const struct rpc_method *rpc_call_method(const struct rpc_call *call);
 /* Is the call over, or was it cancelled?  What is sent is dropped then. */
 bool rpc_call_is_over(struct rpc_call *call);
@@ -189,6 +194,11 @@ void rpc_call_finish(struct rpc_call *call,
 void rpc_call_fail(struct rpc_call *call,
                    enum base_code code,
                    const struct base_err *err);
+/* End the call now, dropping what waits to be sent: for a client that does not
+ * read. */
+void rpc_call_abort(struct rpc_call *call,
+                    enum rpc_code code,
+                    const char *text);
 /* Send the one message and end with OK. */
 void rpc_call_reply(struct rpc_call *call, const ProtobufCMessage *message);
 

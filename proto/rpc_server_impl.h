@@ -99,12 +99,14 @@ struct rpc_call {
     struct rpc_tag read_tag;
     struct rpc_tag write_tag;
     struct rpc_tag close_tag;
-    const struct rpc_row *row; /* NULL: it is refused */
+    struct rpc_row row; /* a copy: a handler may keep a call for longer than its
+                           server lives; of no use when it is refused */
     struct rpc_peer peer;
     int64_t deadline_ns; /* INT64_MAX: none */
     void *ctx;
-    void *data;            /* owner: callbacks */
-    struct rpc_call *next; /* in the pool's queue: guarded by its lock */
+    void *data;                /* owner: callbacks, as message */
+    ProtobufCMessage *message; /* that on_message is told of, unless taken */
+    struct rpc_call *next;     /* in the pool's queue: guarded by its lock */
     /* Guarded by the server's lock. */
     struct rpc_call *list_next;
     struct rpc_call **list_slot; /* NULL: in no list */
@@ -138,10 +140,6 @@ struct rpc_call {
 struct rpc_call *rpc_call_create(struct rpc_server *server);
 /* Tell what is pending; from the pool and from pollers. */
 void rpc_call_run(struct rpc_call *call);
-/* End now, dropping what waits to be sent.  Any thread. */
-void rpc_call_abort(struct rpc_call *call,
-                    enum rpc_code code,
-                    const char *text);
 
 /* Of rpc_server.c, for calls. */
 

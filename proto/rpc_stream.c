@@ -171,7 +171,7 @@ static void settle(struct rpc_stream *stream)
     (void)pthread_mutex_unlock(&stream->lock);
     tell_end(stream);
     /* Last: the channel may be gone after it. */
-    rpc_channel_end(channel, &stream->live);
+    rpc_channel_end(channel, &stream->live, NULL);
     rpc_stream_unref(stream);
 }
 
@@ -197,6 +197,10 @@ static void on_status(struct rpc_tag *tag, bool is_ok)
     (void)pthread_mutex_lock(&stream->lock);
     stream->has_status = true;
     rpc_outbox_clear(&stream->outbox); /* nobody takes it any more */
+    /* Also by its channel, which waits for the end. */
+    stream->is_cancelled =
+        stream->is_cancelled || stream->code == GRPC_STATUS_CANCELLED;
+    read_next(stream); /* if it was paused */
     settle(stream);
 }
 

@@ -180,7 +180,9 @@ static const struct rule submit_job_request[] = {
     TEXT("import_layout", MAX_LAYOUT),
 };
 static const struct rule submit_job_response[] = {MESSAGE("job")};
-static const struct rule list_jobs_response[] = {MESSAGES("jobs", N_JOBS)};
+static const struct rule list_jobs_request[] = {NAME_OR_NOT("after")};
+static const struct rule list_jobs_response[] = {MESSAGES("jobs", N_JOBS),
+                                                 BOOL("has_more")};
 static const struct rule get_job_request[] = {NAME("name")};
 static const struct rule get_job_response[] = {MESSAGE("job")};
 static const struct rule remove_job_request[] = {
@@ -226,7 +228,9 @@ static const struct rule rollback_request[] = {
 static const struct rule rollback_response[] = {MESSAGE("job")};
 
 /* devices.proto */
-static const struct rule list_devices_response[] = {MESSAGES("hosts", N_HOSTS)};
+static const struct rule list_devices_request[] = {NAME_OR_NOT("after")};
+static const struct rule list_devices_response[] = {MESSAGES("hosts", N_HOSTS),
+                                                    BOOL("has_more")};
 static const struct rule drain_device_request[] = {
     REQUEST_ID,
     NAME("host"),
@@ -513,7 +517,7 @@ static const struct rule_message messages[] = {
     PART(change),
     ASKED(submit_job_request),
     TOLD(submit_job_response),
-    EMPTY(list_jobs_request),
+    ASKED(list_jobs_request),
     TOLD(list_jobs_response),
     ASKED(get_job_request),
     TOLD(get_job_response),
@@ -529,7 +533,7 @@ static const struct rule_message messages[] = {
     EMPTY(release_version_response),
     ASKED(rollback_request),
     TOLD(rollback_response),
-    EMPTY(list_devices_request),
+    ASKED(list_devices_request),
     TOLD(list_devices_response),
     ASKED(drain_device_request),
     TOLD(drain_device_response),

@@ -13,7 +13,7 @@ cd "$root" || exit 1
 (($# > 0)) || set -- dev clang asan release
 jobs=$(($(nproc) + 1)) # many tests wait for a mount more than they compute
 rows=()
-n_failed=0
+failed=() # logs
 
 # Run a step with its output in a log; show the log's end when it fails.
 step() { # NAME COMMAND...
@@ -23,7 +23,7 @@ step() { # NAME COMMAND...
     printf '%-16s ... ' "$name"
     if ! "$@" >"$log" 2>&1; then
         result=FAILED
-        n_failed=$((n_failed + 1))
+        failed+=("$log")
     fi
     printf '%s, %d s\n' "$result" $((SECONDS - begin))
     [[ $result == ok ]] || tail -n 80 "$log"
@@ -40,12 +40,25 @@ summary() {
         sed "s/\$/, $skipped skipped/" || true
 }
 
+# What ctest shows of tests that failed: from a test's line to the next one's.
+failures() {
+    awk '/^ *[0-9]+\/[0-9]+ Test +#/ {
+             shown = /\*\*\*/ && !/\*\*\*Skipped/
+         }
+         /^[0-9]+% tests passed/ { exit }
+         shown' "$1"
+}
+
 finish() {
+    local log
     echo
     printf '%s\n' "${rows[@]}"
     echo
-    if ((n_failed > 0)); then
-        echo "$n_failed steps failed; logs are in build/logs/"
+    if ((${#failed[@]} > 0)); then
+        for log in "${failed[@]}"; do
+            failures "$log" | tail -n 40
+        done
+        echo "${#failed[@]} steps failed; logs are in build/logs/"
         exit 1
     fi
     echo "all passed in $SECONDS s"

@@ -19,40 +19,13 @@
 #include "proto/check.h"
 #include "worker/agent.h"
 
-enum { EXIT_USAGE = 2, EXIT_NOT_FOUND = 3, STOP_GRACE_MS = 500 };
+enum { STOP_GRACE_MS = 500 };
 
 struct program {
     struct worker_options options;
     struct worker_agent agent;
     struct worker_watch signals;
 };
-
-static int exit_code(enum base_code code)
-{
-    switch (code) {
-    case BASE_OK:
-        return EXIT_SUCCESS;
-    case BASE_BAD_ARG:
-        return EXIT_USAGE;
-    case BASE_NOT_FOUND:
-        return EXIT_NOT_FOUND;
-    case BASE_BAD_INPUT:
-    case BASE_MISMATCH:
-    case BASE_EXISTS:
-    case BASE_DENIED:
-    case BASE_LIMIT:
-    case BASE_NO_MEM:
-    case BASE_NO_SPACE:
-    case BASE_IO:
-    case BASE_CHANGED:
-    case BASE_INTERRUPTED:
-    case BASE_UNSUPPORTED:
-    case BASE_UNREACHABLE:
-    case BASE_TIMEOUT:
-        break;
-    }
-    return EXIT_FAILURE;
-}
 
 /* --- signals ------------------------------------------------------------------ */
 
@@ -352,5 +325,5 @@ int main(int argc, char **argv)
         (void)fprintf(stderr, "retile-worker: %s\n", err.text);
     }
     worker_options_done(&program.options);
-    return exit_code(code);
+    return base_code_exit(code);
 }

@@ -58,24 +58,39 @@ void device_found(struct coord *coord,
 
 void call_devices_list(struct coord *coord, const struct coord_call *call)
 {
-    Retile__V1__ListDevicesResponse response;
+    const Retile__V1__ListDevicesRequest *request =
+        (const Retile__V1__ListDevicesRequest *)call->request;
+    Retile__V1__ListDevicesResponse *response =
+        base_arena_alloc(coord->actions->arena, 1, sizeof(*response));
+    size_t n_bytes = 0;
 
-    retile__v1__list_devices_response__init(&response);
-    response.hosts = base_arena_alloc(coord->actions->arena, coord->hosts.n + 1,
-                                      sizeof(Retile__V1__Host *));
-    if (response.hosts == NULL) {
+    if (response == NULL) {
+        coord_no_mem(coord);
+        return;
+    }
+    retile__v1__list_devices_response__init(response);
+    response->hosts = base_arena_alloc(
+        coord->actions->arena, coord->hosts.n + 1, sizeof(Retile__V1__Host *));
+    if (response->hosts == NULL) {
         coord_no_mem(coord);
         return;
     }
     for (size_t i = 0; i < coord->hosts.n; i++) {
-        Retile__V1__Host *shown = show_host(coord, coord->hosts.items[i]);
+        const struct coord_host *host = coord->hosts.items[i];
+        Retile__V1__Host *shown;
 
-        if (shown == NULL) {
-            return;
+        if (strcmp(host->rec->name, request->after) <= 0) {
+            continue;
         }
-        response.hosts[response.n_hosts++] = shown;
+        response->has_more = n_bytes >= PAGE_BYTES;
+        shown = response->has_more ? NULL : show_host(coord, host);
+        if (shown == NULL) {
+            break; /* or memory was short */
+        }
+        n_bytes += protobuf_c_message_get_packed_size(&shown->base);
+        response->hosts[response->n_hosts++] = shown;
     }
-    call_answer(coord, call, coord_copy_out(coord, &response), false);
+    call_answer(coord, call, response, false);
 }
 
 /* The devices that a call is about: begin to end; NULL: was answered. */

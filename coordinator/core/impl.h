@@ -532,6 +532,8 @@ void call_jobs_get(struct coord *coord, const struct coord_call *call);
 Retile__V1__Job *
 show_job(struct coord *coord, const struct coord_job *job, bool is_whole);
 Retile__V1__Host *show_host(struct coord *coord, const struct coord_host *host);
+/* What a List answers at once, when one item more does not fit. */
+enum { PAGE_BYTES = 1 << 20 };
 Retile__V1__Device *
 show_device(struct coord *coord, const struct coord_host *host, uint32_t index);
 

@@ -48,8 +48,11 @@ Retile__V1__Host *show_host(struct coord *coord, const struct coord_host *host)
 
 void call_jobs_list(struct coord *coord, const struct coord_call *call)
 {
+    const Retile__V1__ListJobsRequest *request =
+        (const Retile__V1__ListJobsRequest *)call->request;
     Retile__V1__ListJobsResponse *response =
         base_arena_alloc(coord->actions->arena, 1, sizeof(*response));
+    size_t n_bytes = 0;
 
     if (response == NULL) {
         coord_no_mem(coord);
@@ -63,11 +66,19 @@ void call_jobs_list(struct coord *coord, const struct coord_call *call)
         return;
     }
     for (size_t i = 0; i < coord->jobs.n; i++) {
-        response->jobs[i] = show_job(coord, coord->jobs.items[i], false);
-        if (response->jobs[i] == NULL) {
-            return;
+        const struct coord_job *job = coord->jobs.items[i];
+        Retile__V1__Job *shown;
+
+        if (strcmp(job->rec->job->name, request->after) <= 0) {
+            continue;
         }
-        response->n_jobs++;
+        response->has_more = n_bytes >= PAGE_BYTES;
+        shown = response->has_more ? NULL : show_job(coord, job, false);
+        if (shown == NULL) {
+            break; /* or memory was short */
+        }
+        n_bytes += protobuf_c_message_get_packed_size(&shown->base);
+        response->jobs[response->n_jobs++] = shown;
     }
     call_answer(coord, call, response, false);
 }

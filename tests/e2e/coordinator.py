@@ -4,6 +4,7 @@ by agents that are played.
 
     coordinator.py [CASE]...
 """
+import json
 import os
 import pathlib
 import resource
@@ -358,10 +359,84 @@ def case_abuse(top):
     coordinator.stop()
 
 
+def drained(coordinator, hosts, reason):
+    """Drain all of each host, at the same time."""
+    apis = [coordinator.api() for _ in hosts]
+    threads = [threading.Thread(target=api, args=("Devices/Drain",), kwargs=dict(
+        request_id="d" + host, host=host, all=True, reason=reason))
+        for api, host in zip(apis, hosts)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def case_more_events_than_a_message_holds(top):
+    """One commit, and more than a message may have in number and bytes."""
+    coordinator = Coordinator(top, fault="coordinator.commit=slow:300@1+")
+    api = coordinator.api()
+    hosts = [f"big{i}" for i in range(8)]
+    agents = [Agent(api, host=host, n_devices=1024, store=f"{i:032x}")
+              for i, host in enumerate(hosts)]
+    for agent in agents:
+        assert agent.welcomed.wait(20), agent.end
+    first = api("Watch/Revision").newest + 1
+    live = api("Watch/Watch", from_revision=first)
+    live.initial_metadata()
+    drained(coordinator, hosts, "dust")
+    newest = api("Watch/Revision").newest
+
+    def seen(call):
+        events = []
+        for response in call:
+            assert len(response.events) <= 4096, len(response.events)
+            events += [e for e in response.events if e.device >= 0]
+            if response.events[-1].revision >= newest:
+                break
+        return len(events)
+
+    same(seen(live), 8 * 1024, "live")
+    same(seen(api("Watch/Watch", from_revision=first)), 8 * 1024, "resumed")
+    coordinator.stop()
+
+
+def case_lists_come_in_pages(top):
+    """More hosts and jobs than a message holds."""
+    coordinator = Coordinator(top)
+    api = coordinator.api()
+    hosts = [f"h{i}" for i in range(6)]
+    agents = [Agent(api, host=host, n_devices=1024, store=f"{i:032x}")
+              for i, host in enumerate(hosts)]
+    for agent in agents:
+        assert agent.welcomed.wait(20), agent.end
+    drained(coordinator, hosts, "x" * 1000)
+    rules = "".join(f"  - {{match: 'w{i}', dims: [~], optional: true}}\n"
+                    for i in range(4000))
+    names = [f"j{i}" for i in range(8)]
+    for name in names:
+        submit(api, name, layout=lab.LAYOUT.replace("  - ", rules + "  - "))
+    page = api("Jobs/List")
+    assert page.has_more and page.ByteSize() < 2 << 20, page.ByteSize()
+    assert api("Jobs/List", after=page.jobs[-1].name).jobs[0].name == \
+        names[len(page.jobs)]
+
+    def listed(*words):
+        return json.loads(subprocess.run(
+            [lab.BIN / "retile", *words, "--json", "--coordinator",
+             coordinator.socket], check=True, stdout=subprocess.PIPE).stdout)
+
+    found = listed("device", "ls")["hosts"]
+    same([h["name"] for h in found], hosts)
+    same({len(h["devices"]) for h in found}, {1024})
+    same([j["name"] for j in listed("job", "ls")["jobs"]], names)
+    found = listed("status")
+    same((len(found["hosts"]), len(found["jobs"])), (6, 8))
+    coordinator.stop()
+
+
 def case_a_slow_watcher_is_ended(top):
-    """Who does not read is ended; who does is not held up."""
-    coordinator = Coordinator(top, "--max-stream-bytes", "65536",
-                              "--max-events", "1000")
+    """Who does not read is ended, live or behind; who does is not held up."""
+    coordinator = Coordinator(top, "--stall-ms", "1000")
     api = coordinator.api()
     slow = coordinator.api()("Watch/Watch", timeout=60)  # not read for long
     slow.initial_metadata()
@@ -380,25 +455,73 @@ def case_a_slow_watcher_is_ended(top):
     # What the client's own end takes in before it stops the server is some MiB.
     big = Agent(api, host="big", n_devices=64, store="0" * 31 + "2")
     assert big.welcomed.wait(20), big.end
-    for i in range(300):
+    for i in range(600):
         fields = dict(request_id=f"q{i}", host="big", all=True)
         if i % 2:
             api("Devices/Recover", **fields)
         else:
             api("Devices/Drain", reason="x" * 1000, **fields)
-    n_bytes = 0
-    try:
-        for response in slow:
-            n_bytes += response.ByteSize()
-        raise AssertionError("it ended well")
-    except grpc.RpcError as error:
-        same(error.code().name, "RESOURCE_EXHAUSTED")
-        has(error.details(), "too slowly")
     newest = api("Watch/Revision").newest
+
+    def is_ended(call):
+        try:
+            for response in call:
+                if response.events[-1].revision >= newest:
+                    return False
+        except grpc.RpcError as error:
+            same(error.code().name, "RESOURCE_EXHAUSTED")
+            has(error.details(), "too slowly")
+        return True
+
+    def stalls(pause_s):
+        behind = coordinator.api()("Watch/Watch", timeout=60, from_revision=1)
+        behind.initial_metadata()
+        time.sleep(pause_s)
+        return is_ended(behind)
+
+    assert any(stalls(pause_s) for pause_s in (2, 8))
+    assert is_ended(slow)
+    assert not quick.done(), quick
     wait(lambda: got and got[-1].events[-1].revision >= newest,
          "the other sees all")
     same(job_state(api, "gpt"), "JOB_RUNNING")
     same(agent.end, None)
+    coordinator.stop()
+
+
+def case_stopped_for_longer_than_a_lease(top):
+    """What it could not hear of is not lost: hosts that renew stay."""
+    coordinator = Coordinator(top, "--lease-ms", "2000", "--renew-ms", "100")
+    api = coordinator.api()
+    agents = [Agent(api, host=f"h{i}", store=f"{i:032x}") for i in range(20)]
+    for agent in agents:
+        assert agent.welcomed.wait(20), agent.end
+    is_over = threading.Event()
+
+    def renew():
+        number = 0
+        while not is_over.wait(0.1):
+            number += 1
+            for agent in agents:
+                agent.say(renew={"sequence": number})
+
+    thread = threading.Thread(target=renew)
+    thread.start()
+    try:
+        newest = api("Watch/Revision").newest
+        coordinator.process.send_signal(signal.SIGSTOP)
+        time.sleep(3)
+        coordinator.process.send_signal(signal.SIGCONT)
+        same(api.code("Jobs/List"), "OK")
+        time.sleep(0.5)
+        same(api("Watch/Revision").newest, newest, "no host was lost")
+        # One that does not is.
+        agents.pop(0)
+        wait(lambda: api("Devices/List").hosts[0].state == 2, "one is lost")
+        same([h.state for h in api("Devices/List").hosts], [2] + [1] * 19)
+    finally:
+        is_over.set()
+        thread.join()
     coordinator.stop()
 
 

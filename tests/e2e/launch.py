@@ -261,11 +261,10 @@ def test_a_command_that_is_gone_later_is_127(agent):
 
 
 def test_a_revoked_generation_gets_term_and_two_seconds(agent):
-    job = Launch(agent, 'trap "echo saved; exit 0" TERM; '
+    job = Launch(agent, 'trap "echo saved; exit 0" TERM; echo ready; '
                  'while :; do sleep 0.05; done')
     agent.run(1)
-    agent.wait_running(1)
-    time.sleep(0.3)  # let both set their trap; else they die, which is tested
+    until(lambda: job.output().count(b"ready") == 2, "the traps are set")
     agent.revoke()
     agent.wait_ended(1)
     agent.run(2)

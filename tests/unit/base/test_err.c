@@ -81,6 +81,11 @@ static void test_each_code_has_a_text(void **state)
     assert_string_equal(base_code_text(BASE_OK), "ok");
     assert_string_equal(base_code_text(BASE_BAD_INPUT), "bad input");
     assert_string_equal(base_code_text(BASE_UNSUPPORTED), "not supported");
+    assert_int_equal(base_code_exit(BASE_OK), 0);
+    assert_int_equal(base_code_exit(BASE_IO), 1);
+    assert_int_equal(base_code_exit(BASE_BAD_ARG), 2);
+    assert_int_equal(base_code_exit(BASE_NOT_FOUND), 3);
+    assert_int_equal(base_code_exit(BASE_UNREACHABLE), 4);
 }
 
 int main(void)

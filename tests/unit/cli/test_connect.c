@@ -3,6 +3,7 @@
 
 #include "tests/unit/unit.h"
 
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,6 +12,7 @@
 #include "proto/check.h"
 
 enum { MAX_CALLS = 16, MAX_EVENTS = 8 };
+#define PATIENCE_NS INT64_C(500000000)
 
 /* What the played layer answers, call by call, and what it was asked. */
 static struct {
@@ -20,6 +22,7 @@ static struct {
 
     struct {
         uint64_t revisions[MAX_EVENTS]; /* sent, up to the first 0 */
+        int stands_ms;
         enum base_code rc;
         enum rpc_code code;
     } follow[MAX_CALLS];
@@ -107,6 +110,7 @@ enum base_code rpc_follow(struct rpc_channel *channel,
             return BASE_OK;
         }
     }
+    (void)poll(NULL, 0, fake.follow[i].stands_ms);
     if (options->is_interrupted()) {
         return base_fail(err, BASE_INTERRUPTED, "interrupted");
     }
@@ -216,8 +220,10 @@ static bool on_event(void *ctx, const Retile__V1__Event *event)
 static enum base_code
 follow_to(uint64_t from, uint64_t last, struct base_err *err)
 {
-    struct cli_follow follow = {
-        .from = from, .on_event = on_event, .ctx = &last};
+    struct cli_follow follow = {.from = from,
+                                .on_event = on_event,
+                                .ctx = &last,
+                                .patience_ns = PATIENCE_NS};
     BASE_AUTO(cli_server) server = NULL;
 
     n_seen = 0;
@@ -266,6 +272,24 @@ static void test_a_watch_ends_when_it_is_refused(void **state)
     assert_int_equal(fake.n_follow, 1);
 }
 
+/* Connected is connected, though nothing happens. */
+static void test_patience_begins_when_a_quiet_watch_is_lost(void **state)
+{
+    struct base_err err = {0};
+
+    (void)state;
+    fake.follow[0].rc = BASE_UNREACHABLE;
+    fake.follow[1].stands_ms = 700;
+    fake.follow[1].rc = BASE_UNREACHABLE;
+    fake.follow[2].revisions[0] = 13;
+    assert_ok(follow_to(5, 13, &err), &err);
+    (void)forget(NULL);
+    for (size_t i = 0; i < MAX_CALLS; i++) {
+        fake.follow[i].rc = BASE_UNREACHABLE;
+    }
+    assert_int_equal(follow_to(5, 13, &err), BASE_UNREACHABLE);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -279,6 +303,8 @@ int main(void)
         cmocka_unit_test_setup(test_a_watch_goes_on_without_gap_or_repeat,
                                forget),
         cmocka_unit_test_setup(test_a_watch_ends_when_it_is_refused, forget),
+        cmocka_unit_test_setup(test_patience_begins_when_a_quiet_watch_is_lost,
+                               forget),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

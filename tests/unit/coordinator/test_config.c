@@ -116,11 +116,11 @@ static void test_a_bad_file_is_refused_by_line_and_key(void **state)
         {"db: x\nmax-job: 3\n", ":2: unknown key 'max-job'; did you mean "
                                 "'max-jobs'?"},
         {"wholly-strange: 3\n", ":1: unknown key 'wholly-strange'"},
-        {"max-jobs: many\n", "max-jobs (of the file): 'many' is not a number"},
+        {"max-jobs: many\n", ":1: max-jobs: 'many' is not a number"},
         {"max-jobs: 0\n", "from 1 to 65536"},
         {"max-jobs: [1]\n", ":1: max-jobs is one value"},
         {"listen: [[a]]\n", ":1: an address is a text"},
-        {"listen: []\n", "listen (of the file)"},
+        {"db: a\nlisten: []\n", ":2: listen: '' is not an address"},
         {"log-level: loud\n", "'loud' is not error, warning"},
         {"- a\n", ":1: is not `key: value` lines"},
         {"db: a\ndb: b\n", ":2:"},
@@ -146,7 +146,7 @@ static void test_bad_options_are_refused(void **state)
         const char *says;
     } cases[] = {
         {{"--max-jobz", "3", NULL}, "max-jobs"},
-        {{"--max-jobs", "-1", NULL}, "max-jobs (of the option)"},
+        {{"--max-jobs", "-1", NULL}, "--max-jobs: '-1' is not a number"},
         {{"--log-format", "xml", NULL}, "text, or json"},
         {{"--tls-cert", "x", NULL}, "go together"},
         {{"--renew-ms", "5001", NULL}, "more than half of lease-ms"},
@@ -164,6 +164,19 @@ static void test_bad_options_are_refused(void **state)
             fail_msg("'%s' does not say '%s'", err.text, cases[i].says);
         }
     }
+}
+
+static void test_a_bad_variable_is_named(void **state)
+{
+    const char *const words[] = {NULL};
+    COORD_AUTO_CONFIG config = {0};
+    struct base_err err = {0};
+
+    (void)state;
+    (void)setenv("RETILE_COORDINATOR_MAX_JOBS", "many", 1);
+    assert_int_equal(read_words(words, &config, &err), BASE_BAD_ARG);
+    assert_non_null(
+        strstr(err.text, "RETILE_COORDINATOR_MAX_JOBS: 'many' is not"));
 }
 
 static void test_a_file_that_is_not_there_is_named(void **state)
@@ -225,6 +238,7 @@ int main(void)
         config_test(test_later_sources_win),
         config_test(test_a_bad_file_is_refused_by_line_and_key),
         config_test(test_bad_options_are_refused),
+        config_test(test_a_bad_variable_is_named),
         config_test(test_a_file_that_is_not_there_is_named),
         config_test(test_what_is_printed_can_be_read_again),
     };

@@ -3,6 +3,7 @@
  * behind it, and silence when it fails. */
 #include "tests/unit/unit.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <retile/v1/agents.pb-c.h>
 #include <retile/v1/jobs.pb-c.h>
@@ -18,13 +19,16 @@
 /* --- a core that does what a job's name says ------------------------------- */
 
 /* "write..." makes a record and an event; "later..." answers with the next call
- * that does not; "tick..." wants a tick; anything is answered with the name. */
+ * that does not; "tick..." wants a tick soon, "lease..." one in TICK_MS; anything is
+ * answered with the name. */
 struct coord {
     uint64_t revision;
     uint64_t later; /* a ticket */
     bool is_changed;
     bool is_ticking;
 };
+
+enum { TICK_MS = 400, SLOW_MS = 700 };
 
 static atomic_int n_ticks;
 static atomic_int n_core_steps;
@@ -132,6 +136,9 @@ static void step_call(struct coord *coord,
     }
     if (strncmp(name, "tick", 4) == 0) {
         actions->next_ns = event->now.mono_ns + 1000000;
+    }
+    if (strncmp(name, "lease", 5) == 0) {
+        actions->next_ns = event->now.mono_ns + INT64_C(1000000) * TICK_MS;
     }
     if (strncmp(name, "later", 5) == 0) {
         coord->later = event->ticket;
@@ -263,6 +270,7 @@ struct asker {
     sem_t answered;
     atomic_int n_answers;
     struct rpc_status status;
+    int n_ticks; /* that were before its answer */
 };
 
 static void on_answer(struct coord_waiter *waiter,
@@ -273,6 +281,7 @@ static void on_answer(struct coord_waiter *waiter,
 
     assert_true((status->code == RPC_OK) == (message != NULL));
     asker->status = *status;
+    asker->n_ticks = n_ticks;
     (void)atomic_fetch_add(&asker->n_answers, 1);
     (void)sem_post(&asker->answered);
 }
@@ -472,6 +481,31 @@ static void test_a_tick_comes_when_the_core_wants_it(void **state)
     assert_int_equal(n_ticks, before + 1);
 }
 
+/* Who could not be heard because the disk was slow is not late. */
+static void test_a_slow_commit_is_no_time_for_the_core(void **state)
+{
+    struct setup s = {.driver = NULL};
+    struct asker lease = {.n_answers = 0};
+    struct asker write = {.n_answers = 0};
+    struct asker renew = {.n_answers = 0};
+    struct base_err err = {0};
+    int before = n_ticks;
+
+    (void)state;
+    set_up(&s);
+    assert_ok(ask(s.driver, &lease, "lease", &err), &err);
+    wait_for(&lease.answered);
+    (void)pthread_mutex_lock(&s.fake.gate);
+    assert_ok(ask(s.driver, &write, "write", &err), &err);
+    (void)poll(NULL, 0, SLOW_MS);
+    assert_ok(ask(s.driver, &renew, "renew", &err), &err);
+    (void)pthread_mutex_unlock(&s.fake.gate);
+    wait_for(&renew.answered);
+    assert_int_equal(renew.n_ticks, before); /* it was stepped first */
+    wait_for(&ticked);
+    tear_down(&s);
+}
+
 static void test_a_record_that_cannot_be_loaded_is_an_error(void **state)
 {
     struct fake fake = {.persist = {&fake_ops}, .has_bad = true};
@@ -607,6 +641,7 @@ int main(void)
         cmocka_unit_test(test_an_answer_may_come_with_a_later_call),
         cmocka_unit_test(test_what_waits_is_bounded),
         cmocka_unit_test(test_a_tick_comes_when_the_core_wants_it),
+        cmocka_unit_test(test_a_slow_commit_is_no_time_for_the_core),
         cmocka_unit_test(test_a_record_that_cannot_be_loaded_is_an_error),
         cmocka_unit_test(test_a_session_opens_speaks_and_is_closed),
         cmocka_unit_test(test_a_call_for_another_hosts_session_is_refused),

@@ -291,7 +291,10 @@ static void test_a_batch_that_fails_leaves_nothing(void **state)
 static void test_a_database_in_use_is_refused_with_the_process(void **state)
 {
     BASE_AUTO_MEM char *path = path_in(*state, "db");
+    BASE_AUTO_MEM char *link = path_in(*state, "link");
     struct persist *persist = open_good(path, 10);
+    struct persist *other = NULL;
+    struct base_err err = {0};
     char says[64];
 
     (void)snprintf(says, sizeof(says),
@@ -299,8 +302,10 @@ static void test_a_database_in_use_is_refused_with_the_process(void **state)
                    "process %ld",
                    (long)getpid());
     refused(path, BASE_EXISTS, says);
+    assert_int_equal(symlink(path, link), 0); /* by another name, too */
+    assert_int_equal(persist_sqlite_open(link, 10, &other, &err), BASE_EXISTS);
     persist->ops->close(persist);
-    persist = open_good(path, 10);
+    persist = open_good(link, 10);
     persist->ops->close(persist);
 }
 
@@ -319,8 +324,12 @@ static void test_what_is_no_database_of_ours_is_refused(void **state)
     BASE_AUTO_MEM char *garbage = path_in(dir, "garbage");
     BASE_AUTO_MEM char *foreign = path_in(dir, "foreign");
     BASE_AUTO_MEM char *absent = path_in(dir, "no/db");
+    BASE_AUTO_BUF before;
+    BASE_AUTO_BUF after;
     struct base_err err = {0};
 
+    base_buf_init(&before, 1 << 20);
+    base_buf_init(&after, 1 << 20);
     assert_ok(base_file_write(dir->fd, "garbage",
                               BASE_STR("this is not a database, however long "
                                        "it is: it has no header of one"),
@@ -328,7 +337,10 @@ static void test_what_is_no_database_of_ours_is_refused(void **state)
               &err);
     refused(garbage, BASE_BAD_INPUT, "not a database");
     run_sql(foreign, "CREATE TABLE t (x); PRAGMA user_version = 1");
+    assert_ok(base_file_read(AT_FDCWD, foreign, &before, &err), &err);
     refused(foreign, BASE_BAD_INPUT, "of another program");
+    assert_ok(base_file_read(AT_FDCWD, foreign, &after, &err), &err);
+    assert_true(base_str_eq(base_buf_str(&before), base_buf_str(&after)));
     refused(absent, BASE_NOT_FOUND, "no/db");
 }
 

@@ -262,7 +262,7 @@ void lab_start(struct lab *lab, const struct lab_options *options)
         rpc_server_listen(lab->server, address, how->server_tls, &port, &err),
         &err);
     assert_ok(rpc_server_start(lab->server, &err), &err);
-    if (lab->dir[0] != '\0') {
+    if (port == 0) {
         (void)snprintf(lab->target, sizeof(lab->target), "%s", address);
     } else {
         (void)snprintf(lab->target, sizeof(lab->target), "127.0.0.1:%d", port);

@@ -178,6 +178,50 @@ static enum base_code send_as(const char *method,
                      &err);
 }
 
+static enum base_code refuse(const ProtobufCMessage *message,
+                             struct base_err *ret_err)
+{
+    return base_fail(ret_err, BASE_BAD_ARG, "no %s is good",
+                     message->descriptor->short_name);
+}
+
+static bool never(void *ctx, const ProtobufCMessage *message)
+{
+    (void)ctx;
+    (void)message;
+    fail();
+    return false;
+}
+
+/* ... and is the server's fault, not that of who asked. */
+static void test_bad_answer_is_refused(void **state)
+{
+    const struct rpc_channel_options picky = {.check = refuse};
+    enum rpc_code code = RPC_OK;
+    const struct rpc_call_options options = {.ret_code = &code};
+    struct rpc_channel *channel = NULL;
+    struct lab_stream stream;
+    Lab__CountRequest request = LAB__COUNT_REQUEST__INIT;
+
+    (void)state;
+    assert_ok(rpc_channel_open(lab.target, &picky, &channel, &err), &err);
+    assert_int_equal(lab_echo(channel, 1, 0, &options, &err), BASE_IO);
+    assert_int_equal(code, RPC_INTERNAL);
+    assert_non_null(strstr(err.text, "no Note is good"));
+    request.n = 1000;
+    code = RPC_OK;
+    assert_int_equal(rpc_follow(channel, LAB_SERVICE, "Count", &request.base,
+                                &options, never, NULL, &err),
+                     BASE_IO);
+    assert_int_equal(code, RPC_INTERNAL);
+    lab_open(channel, "Count", NULL, &stream);
+    assert_int_equal(rpc_stream_send(stream.stream, &request.base), RPC_SENT);
+    assert_int_equal(lab_finish(&stream), RPC_INTERNAL);
+    assert_int_equal(atomic_load(&stream.n_messages), 0);
+    rpc_channel_free(channel);
+    assert_true(lab_wait_count(&lab.n_closed, 3));
+}
+
 static void test_malformed_message_is_refused(void **state)
 {
     static const uint8_t garbage[] = {0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f};
@@ -231,6 +275,37 @@ static void test_oversize_message_is_refused(void **state)
                      BASE_LIMIT);
     assert_int_equal(code, RPC_RESOURCE_EXHAUSTED);
     assert_ok(lab_echo(lab.channel, 1, 10, NULL, &err), &err);
+}
+
+static void test_oversize_answer_is_refused(void **state)
+{
+    const struct rpc_channel_options small = {.max_message_bytes = 1000};
+    enum rpc_code code = RPC_OK;
+    const struct rpc_call_options options = {.ret_code = &code};
+    struct rpc_channel *channel = NULL;
+
+    (void)state;
+    assert_ok(rpc_channel_open(lab.target, &small, &channel, &err), &err);
+    assert_int_equal(lab_echo(channel, 1, 2000, &options, &err), BASE_LIMIT);
+    assert_int_equal(code, RPC_RESOURCE_EXHAUSTED);
+    assert_ok(lab_echo(channel, 1, 10, NULL, &err), &err);
+    rpc_channel_free(channel);
+    assert_true(lab_wait_count(&lab.n_closed, 2));
+}
+
+/* A list of everything may be larger than any request. */
+static void test_answer_may_be_larger_than_a_request(void **state)
+{
+    struct lab_stream stream;
+    Lab__CountRequest request = LAB__COUNT_REQUEST__INIT;
+
+    (void)state;
+    lab_open(lab.channel, "Count", NULL, &stream);
+    request.n = 1;
+    request.body_bytes = 20000000;
+    assert_int_equal(rpc_stream_send(stream.stream, &request.base), RPC_SENT);
+    assert_int_equal(lab_finish(&stream), RPC_OK);
+    assert_int_equal(atomic_load(&stream.sum), 1);
 }
 
 static void test_stream_without_a_request_is_refused(void **state)
@@ -299,6 +374,23 @@ static void test_paused_stream_goes_on(void **state)
     assert_int_equal(lab_finish(&stream), RPC_OK);
 }
 
+static void test_channel_ends_with_a_paused_stream(void **state)
+{
+    struct lab_stream stream;
+    Lab__CountRequest request = LAB__COUNT_REQUEST__INIT;
+
+    (void)state;
+    lab_open(lab.channel, "Count", NULL, &stream);
+    atomic_store(&stream.pauses, true);
+    request.n = 3;
+    assert_int_equal(rpc_stream_send(stream.stream, &request.base), RPC_SENT);
+    assert_true(lab_wait_count(&stream.n_messages, 1));
+    rpc_channel_free(lab.channel);
+    lab.channel = NULL;
+    assert_int_equal(atomic_load(&stream.n_done), 1);
+    assert_int_equal(lab_finish(&stream), RPC_CANCELLED);
+}
+
 static void test_absent_server_is_named(void **state)
 {
     const struct rpc_channel_options options = {.what = "the coordinator"};
@@ -355,13 +447,17 @@ int main(void)
         TEST(test_freed_channel_ends_calls_that_wait),
         TEST(test_wait_can_be_interrupted),
         TEST(test_unknown_method_is_unimplemented),
+        TEST(test_bad_answer_is_refused),
         TEST(test_malformed_message_is_refused),
         TEST(test_message_that_grows_when_decoded_is_refused),
         TEST(test_oversize_message_is_refused),
+        TEST(test_oversize_answer_is_refused),
+        TEST(test_answer_may_be_larger_than_a_request),
         TEST(test_stream_without_a_request_is_refused),
         TEST(test_slow_reader_costs_a_bounded_amount),
         TEST(test_sender_that_does_not_wait_is_ended),
         TEST(test_paused_stream_goes_on),
+        TEST(test_channel_ends_with_a_paused_stream),
         TEST(test_absent_server_is_named),
         TEST(test_wait_for_ready_waits_for_the_server),
     };

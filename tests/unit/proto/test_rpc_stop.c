@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "proto/rpc_client_impl.h"
 #include "tests/unit/proto/lab.h"
 #include "tests/unit/unit.h"
 
@@ -168,6 +169,10 @@ static void test_answer_may_come_later_from_any_thread(void **state)
     lab_stop(&lab);
     /* The server is gone, the handle is not. */
     rpc_call_finish(call, RPC_OK, "%s", "");
+    rpc_call_send_headers(call);
+    rpc_call_pause(call, true);
+    rpc_call_pause(call, false);
+    assert_ptr_equal(rpc_call_method(call), &methods[0]);
     assert_true(rpc_call_is_over(call));
     rpc_call_unref(call);
     atomic_store(&kept, NULL);
@@ -228,6 +233,43 @@ static void test_packed_message_goes_to_many(void **state)
     lab_stop(&lab);
 }
 
+static void *wait_for_nobody(void *ctx)
+{
+    const struct rpc_call_options options = {.wait_for_ready = true};
+
+    return lab_echo(ctx, 1, 0, &options, NULL) == BASE_INTERRUPTED ? ctx : NULL;
+}
+
+static bool has_call(void *ctx)
+{
+    struct rpc_channel *channel = ctx;
+    bool has_one;
+
+    (void)pthread_mutex_lock(&channel->lock);
+    has_one = channel->calls != NULL;
+    (void)pthread_mutex_unlock(&channel->lock);
+    return has_one;
+}
+
+/* The layer ends with the last channel, and nothing of a call comes after. */
+static void test_layer_ends_after_the_last_call(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 200; i++) {
+        struct rpc_channel *channel = NULL;
+        pthread_t thread;
+        void *told = NULL;
+
+        assert_ok(rpc_channel_open("127.0.0.1:1", NULL, &channel, &err), &err);
+        assert_int_equal(
+            pthread_create(&thread, NULL, wait_for_nobody, channel), 0);
+        assert_true(lab_wait(has_call, channel));
+        rpc_channel_free(channel);
+        (void)pthread_join(thread, &told);
+        assert_ptr_equal(told, channel);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -236,6 +278,7 @@ int main(void)
         cmocka_unit_test(test_calls_under_way_may_end),
         cmocka_unit_test(test_calls_are_cancelled_when_grace_is_over),
         cmocka_unit_test(test_answer_may_come_later_from_any_thread),
+        cmocka_unit_test(test_layer_ends_after_the_last_call),
         cmocka_unit_test(test_packed_message_goes_to_many),
     };
 

@@ -1,5 +1,7 @@
 /* Mutual TLS: who may connect, and who the server takes them for. */
+#include <arpa/inet.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +10,7 @@
 
 #include "base/file.h"
 #include "base/io.h"
+#include "base/num.h"
 #include "tests/unit/proto/lab.h"
 #include "tests/unit/unit.h"
 
@@ -162,6 +165,123 @@ static void test_strangers_are_refused(void **state)
     lab_stop(&lab);
 }
 
+/* Only the name itself, in its place, is the name. */
+static void test_odd_names_are_nobody(void **state)
+{
+    static const struct {
+        const char *name;
+        enum base_code code;
+    } cases[] = {
+        {"nameless", BASE_DENIED}, {"common", BASE_DENIED}, {"many", BASE_OK},
+        {"tail", BASE_DENIED}, /* the 17th */
+        {"wild", BASE_DENIED},     {"nul", BASE_DENIED},    {"agent", BASE_OK},
+    };
+    struct identity server;
+
+    (void)state;
+    start_server(&server);
+    for (size_t i = 0; i < N_ITEMS(cases); i++) {
+        struct identity who;
+        enum rpc_code code = RPC_OK;
+
+        identify(&who, "ca", cases[i].name);
+        assert_int_equal(echo_as(&who.tls, &code), cases[i].code);
+        assert_int_equal(
+            code, cases[i].code == BASE_OK ? RPC_OK : RPC_PERMISSION_DENIED);
+    }
+    lab_stop(&lab);
+}
+
+static void test_expired_certificates_are_refused(void **state)
+{
+    struct identity server;
+    struct identity expired;
+    struct identity agent;
+    enum rpc_code code = RPC_OK;
+
+    (void)state;
+    start_server(&server);
+    identify(&expired, "ca", "expired");
+    assert_int_equal(echo_as(&expired.tls, &code), BASE_UNREACHABLE);
+    assert_int_equal(rpc_server_stats_get(lab.server).n_accepted, 0);
+    lab_stop(&lab);
+    lab_start(&lab, &(struct lab_options){.server_tls = &expired.tls});
+    identify(&agent, "ca", "agent");
+    assert_int_equal(echo_as(&agent.tls, &code), BASE_UNREACHABLE);
+    assert_non_null(strstr(err.text, "ertificate"));
+    lab_stop(&lab);
+}
+
+/* A wildcard stands for one label of a server's name. */
+static void test_server_may_have_a_wildcard(void **state)
+{
+    struct identity server;
+    struct identity agent;
+    enum rpc_code code = RPC_OK;
+
+    (void)state;
+    start_server(&server);
+    identify(&agent, "ca", "agent");
+    agent.tls.peer_name = "n7.pool.example";
+    assert_ok(echo_as(&agent.tls, &code), &err);
+    agent.tls.peer_name = "a.n7.pool.example";
+    assert_int_equal(echo_as(&agent.tls, &code), BASE_UNREACHABLE);
+    agent.tls.peer_name = "pool.example";
+    assert_int_equal(echo_as(&agent.tls, &code), BASE_UNREACHABLE);
+    lab_stop(&lab);
+}
+
+static void test_pair_that_does_not_fit_is_named(void **state)
+{
+    const struct rpc_server_options options = {0};
+    struct rpc_server *bad = NULL;
+    struct identity server;
+    struct identity who;
+    enum rpc_code code = RPC_OK;
+
+    (void)state;
+    start_server(&server);
+    identify(&who, "ca", "agent");
+    (void)snprintf(who.key, sizeof(who.key), "%s/person.key", dir);
+    assert_int_equal(echo_as(&who.tls, &code), BASE_UNREACHABLE);
+    assert_non_null(strstr(err.text, "certificate and the key"));
+    assert_ok(rpc_server_create(&options, &bad, &err), &err);
+    assert_int_equal(
+        rpc_server_listen(bad, "127.0.0.1:0", &who.tls, NULL, &err),
+        BASE_BAD_INPUT);
+    assert_non_null(strstr(err.text, "person.key"));
+    rpc_server_free(bad);
+    lab_stop(&lab);
+}
+
+static void test_connection_without_a_handshake_is_closed(void **state)
+{
+    struct identity server;
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    struct pollfd fd = {.events = POLLIN};
+    uint64_t port = 0;
+    char bytes[256];
+    ssize_t n = 1;
+
+    (void)state;
+    identify(&server, "ca", "server");
+    lab_start(&lab, &(struct lab_options){.server.keepalive_timeout_ms = 100,
+                                          .server_tls = &server.tls});
+    assert_true(
+        base_parse_u64(base_str_of(strchr(lab.target, ':') + 1), &port));
+    address.sin_port = htons((uint16_t)port);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    fd.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(
+        connect(fd.fd, (struct sockaddr *)&address, sizeof(address)), 0);
+    while (n > 0) {
+        assert_int_equal(poll(&fd, 1, LAB_WAIT_MS), 1);
+        n = read(fd.fd, bytes, sizeof(bytes));
+    }
+    (void)close(fd.fd);
+    lab_stop(&lab);
+}
+
 static void copy_file(const char *from, const char *to)
 {
     BASE_AUTO_BUF buf;
@@ -237,6 +357,11 @@ int main(void)
         cmocka_unit_test(test_agent_is_known_by_its_name),
         cmocka_unit_test(test_another_role_is_denied),
         cmocka_unit_test(test_strangers_are_refused),
+        cmocka_unit_test(test_odd_names_are_nobody),
+        cmocka_unit_test(test_expired_certificates_are_refused),
+        cmocka_unit_test(test_connection_without_a_handshake_is_closed),
+        cmocka_unit_test(test_server_may_have_a_wildcard),
+        cmocka_unit_test(test_pair_that_does_not_fit_is_named),
         cmocka_unit_test(test_replaced_certificates_count_for_new_connections),
         cmocka_unit_test(test_bad_files_are_named),
     };
