@@ -141,8 +141,11 @@ void rpc_channel_free(struct rpc_channel *channel)
     (void)pthread_mutex_lock(&channel->lock);
     channel->is_closing = true;
     for (struct rpc_live *at = channel->calls; at != NULL; at = at->next) {
-        (void)grpc_call_cancel_with_status(at->core, GRPC_STATUS_CANCELLED,
-                                           "the channel is closed", NULL);
+        if (at->cancel != NULL) {
+            at->cancel(at);
+        } else {
+            (void)grpc_call_cancel(at->core, NULL);
+        }
     }
     while (channel->calls != NULL) {
         (void)pthread_cond_wait(&channel->changed, &channel->lock);

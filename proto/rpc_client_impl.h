@@ -1,7 +1,6 @@
 /* What the files of the client share; for proto/rpc*.c alone.
  *
- * Locks: a stream's and its channel's are never held together; the loop's may be
- * taken under a channel's. */
+ * Locks: a stream's and the loop's may be taken under a channel's. */
 #ifndef PROTO_RPC_CLIENT_IMPL_H
 #define PROTO_RPC_CLIENT_IMPL_H
 
@@ -25,6 +24,7 @@ struct rpc_live {
     struct rpc_live *next;
     struct rpc_live **slot;
     grpc_call *core;
+    void (*cancel)(struct rpc_live *live); /* of a stream; else NULL */
 };
 
 struct rpc_channel {

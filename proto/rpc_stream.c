@@ -197,10 +197,6 @@ static void on_status(struct rpc_tag *tag, bool is_ok)
     (void)pthread_mutex_lock(&stream->lock);
     stream->has_status = true;
     rpc_outbox_clear(&stream->outbox); /* nobody takes it any more */
-    /* Also by its channel, which waits for the end. */
-    stream->is_cancelled =
-        stream->is_cancelled || stream->code == GRPC_STATUS_CANCELLED;
-    read_next(stream); /* if it was paused */
     settle(stream);
 }
 
@@ -302,6 +298,31 @@ static void start(struct rpc_stream *stream, struct rpc_start *begin)
     (void)pthread_mutex_unlock(&stream->lock);
 }
 
+/* Lock held. */
+static void
+cancel(struct rpc_stream *stream, enum rpc_code code, const char *text)
+{
+    if (stream->has_ended) {
+        return;
+    }
+    stream->is_cancelled = true;
+    (void)grpc_call_cancel_with_status(stream->live.core,
+                                       (grpc_status_code)code, text, NULL);
+    read_next(stream); /* if it was paused: the end is to come */
+}
+
+static void cancel_live(struct rpc_live *live)
+{
+    rpc_stream_cancel(rpc_container(live, struct rpc_stream, live));
+}
+
+void rpc_stream_cancel(struct rpc_stream *stream)
+{
+    (void)pthread_mutex_lock(&stream->lock);
+    cancel(stream, RPC_CANCELLED, "cancelled");
+    (void)pthread_mutex_unlock(&stream->lock);
+}
+
 static struct rpc_stream *stream_create(struct rpc_channel *channel,
                                         const struct rpc_stream_events *events,
                                         void *ctx)
@@ -315,6 +336,7 @@ static struct rpc_stream *stream_create(struct rpc_channel *channel,
     stream->channel = channel;
     stream->events = events;
     stream->ctx = ctx;
+    stream->live.cancel = cancel_live;
     stream->headers_tag.run = on_headers;
     stream->status_tag.run = on_status;
     stream->read_tag.run = on_read;
@@ -369,26 +391,6 @@ enum base_code rpc_stream_open(struct rpc_channel *channel,
     rc = open_stream(stream, service, method, options, 0, ret, err);
     rpc_stream_unref(stream);
     return rc;
-}
-
-/* Lock held. */
-static void
-cancel(struct rpc_stream *stream, enum rpc_code code, const char *text)
-{
-    if (stream->has_ended) {
-        return;
-    }
-    stream->is_cancelled = true;
-    (void)grpc_call_cancel_with_status(stream->live.core,
-                                       (grpc_status_code)code, text, NULL);
-    read_next(stream); /* if it was paused: the end is to come */
-}
-
-void rpc_stream_cancel(struct rpc_stream *stream)
-{
-    (void)pthread_mutex_lock(&stream->lock);
-    cancel(stream, RPC_CANCELLED, "cancelled");
-    (void)pthread_mutex_unlock(&stream->lock);
 }
 
 enum rpc_sent rpc_stream_send_packed(struct rpc_stream *stream,

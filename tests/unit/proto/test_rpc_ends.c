@@ -374,21 +374,38 @@ static void test_paused_stream_goes_on(void **state)
     assert_int_equal(lab_finish(&stream), RPC_OK);
 }
 
+/* Also when the stream's end is there and only waits to be told. */
 static void test_channel_ends_with_a_paused_stream(void **state)
 {
-    struct lab_stream stream;
+    static const struct {
+        unsigned timeout_ms;
+        enum rpc_code code;
+    } cases[] = {{0, RPC_CANCELLED}, {1000, RPC_DEADLINE_EXCEEDED}};
+    struct lab_stream streams[N_ITEMS(cases)];
     Lab__CountRequest request = LAB__COUNT_REQUEST__INIT;
 
     (void)state;
-    lab_open(lab.channel, "Count", NULL, &stream);
-    atomic_store(&stream.pauses, true);
-    request.n = 3;
-    assert_int_equal(rpc_stream_send(stream.stream, &request.base), RPC_SENT);
-    assert_true(lab_wait_count(&stream.n_messages, 1));
+    request.n = 1000000;
+    request.body_bytes = 100000;
+    for (size_t i = 0; i < N_ITEMS(cases); i++) {
+        const struct rpc_call_options options = {.timeout_ms =
+                                                     cases[i].timeout_ms};
+
+        lab_open(lab.channel, "Count", &options, &streams[i]);
+        atomic_store(&streams[i].pauses, true);
+        assert_int_equal(rpc_stream_send(streams[i].stream, &request.base),
+                         RPC_SENT);
+        assert_true(lab_wait_count(&streams[i].n_messages, 1));
+    }
+    assert_true(lab_wait_count(&lab.n_closed, 1)); /* the deadline */
+    assert_int_equal(atomic_load(&streams[1].n_done), 0);
     rpc_channel_free(lab.channel);
     lab.channel = NULL;
-    assert_int_equal(atomic_load(&stream.n_done), 1);
-    assert_int_equal(lab_finish(&stream), RPC_CANCELLED);
+    for (size_t i = 0; i < N_ITEMS(cases); i++) {
+        assert_int_equal(atomic_load(&streams[i].n_done), 1);
+        assert_int_equal(lab_finish(&streams[i]), cases[i].code);
+    }
+    assert_true(lab_wait_count(&lab.n_closed, 2));
 }
 
 static void test_absent_server_is_named(void **state)
