@@ -1,6 +1,7 @@
 """A rescale of a job that runs: which part of it took what.
 
-A cluster of this machine, its store in memory.  A job trains (cluster_rank.py),
+A cluster of this machine, its store in memory, and its database, too; once more
+with that on a disk.  A job trains (cluster_rank.py),
 and goes back and forth between two layouts.  Times are the coordinator's, of
 its API, and the ranks' own; it is one clock.  "ready" is what counts: from the
 last process's end to the next generation that a launcher may start.
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import time
 
-from state.common import RETILE, cpu_of, run
+from state.common import RETILE, cpu_of, run, workplace
 from state.states import make_gpt
 
 SPECS = ("tp=2,pp=2", "tp=4,pp=1")
@@ -43,8 +44,13 @@ def until(what, condition):
 class Cluster:
     """`retile dev up`, one job of it, and what runs it."""
 
-    def __init__(self, top, log):
+    def __init__(self, top, log, db=None):
+        """@db: where the coordinator's database is, if not beside the rest."""
         self.dir, self.log, self.launch = top / "dev", log, None
+        if db is not None:
+            self.dir.mkdir(0o700)
+            (self.dir / "retile-dev").touch(0o600)  # it is for `dev up`
+            (self.dir / "coordinator.db").symlink_to(db)
         run(RETILE, "dev", "up", "--slots", "4", "--dir", self.dir)
         told = json.loads(run(RETILE, "dev", "status", "--json", "--dir",
                               self.dir))
@@ -140,10 +146,19 @@ def rescale(cluster, spec):
 
 
 def bench(top, args):
+    rows = measure(top / "memory", args)
+    with workplace(args.dir) as disk:
+        rows += [{"db": "disk", **row} for row in
+                 measure(top / "disk", args, (disk / "c.db").resolve())]
+    return rows
+
+
+def measure(top, args, db=None):
+    top.mkdir()
     make_gpt(top / "hf", args.gib)
     run(RETILE, "convert", top / "hf", top / "tp4", "--to", "gpt2:tp=4,pp=1")
     shutil.rmtree(top / "hf")
-    with Cluster(top, top / "ranks.log") as cluster:
+    with Cluster(top, top / "ranks.log", db) as cluster:
         run(RETILE, "job", "submit", "bench", "--import", top / "tp4",
             "--keep", "1", "--wait")
         shutil.rmtree(top / "tp4")
