@@ -18,6 +18,7 @@ struct waiting {
     grpc_byte_buffer *received;
     grpc_status_code code;
     grpc_slice text;
+    int64_t ask_ns; /* when to ask is_interrupted next; INT64_MAX: never */
     bool is_interrupted;
 };
 
@@ -36,6 +37,9 @@ static enum base_code waiting_init(struct waiting *waiting,
     waiting->channel = channel;
     waiting->options = options;
     waiting->queue = rpc_pluck_take();
+    waiting->ask_ns = options != NULL && options->is_interrupted != NULL
+                          ? rpc_now_ns() + RPC_ASK_NS
+                          : INT64_MAX;
     waiting->text = grpc_empty_slice();
     grpc_metadata_array_init(&waiting->initial);
     grpc_metadata_array_init(&waiting->trailing);
@@ -83,26 +87,34 @@ static void start_batch(struct waiting *waiting,
     }
 }
 
+/* How long to wait before it is asked again whether to go on. */
+static gpr_timespec ask(struct waiting *waiting)
+{
+    const int64_t now_ns = rpc_now_ns();
+
+    if (now_ns >= waiting->ask_ns) {
+        waiting->ask_ns = now_ns + RPC_ASK_NS;
+        if (waiting->options->is_interrupted()) {
+            waiting->ask_ns = INT64_MAX;
+            waiting->is_interrupted = true;
+            (void)grpc_call_cancel(waiting->live.core, NULL);
+        }
+    }
+    return waiting->ask_ns == INT64_MAX
+               ? gpr_inf_future(GPR_CLOCK_MONOTONIC)
+               : rpc_after_ns(waiting->ask_ns - now_ns);
+}
+
 /* Wait for the operation with that tag; its success. */
 static bool wait_for(struct waiting *waiting, void *tag)
 {
-    const struct rpc_call_options *options = waiting->options;
-    const bool may_ask = options != NULL && options->is_interrupted != NULL;
-
     for (;;) {
-        gpr_timespec until = may_ask && !waiting->is_interrupted
-                                 ? rpc_after_ns(RPC_ASK_NS)
-                                 : gpr_inf_future(GPR_CLOCK_MONOTONIC);
-        grpc_event event =
-            grpc_completion_queue_pluck(waiting->queue, tag, until, NULL);
+        grpc_event event = grpc_completion_queue_pluck(waiting->queue, tag,
+                                                       ask(waiting), NULL);
 
         if (event.type == GRPC_OP_COMPLETE) {
             rpc_take_over(tag);
             return event.success != 0;
-        }
-        if (may_ask && options->is_interrupted()) {
-            waiting->is_interrupted = true;
-            (void)grpc_call_cancel(waiting->live.core, NULL);
         }
     }
 }

@@ -142,6 +142,28 @@ static void test_wait_can_be_interrupted(void **state)
     assert_true(lab_wait_count(&lab.n_closed, 1));
 }
 
+static bool go_on(void *ctx, const ProtobufCMessage *message)
+{
+    (void)ctx;
+    (void)message;
+    return true;
+}
+
+/* Whose messages come faster than it is asked. */
+static void test_busy_stream_can_be_interrupted(void **state)
+{
+    const struct rpc_call_options options = {.is_interrupted = is_interrupted,
+                                             .timeout_ms = LAB_WAIT_MS};
+    Lab__CountRequest request = LAB__COUNT_REQUEST__INIT;
+
+    (void)state;
+    request.n = INT64_MAX;
+    assert_int_equal(rpc_follow(lab.channel, LAB_SERVICE, "Count",
+                                &request.base, &options, go_on, NULL, &err),
+                     BASE_INTERRUPTED);
+    assert_true(lab_wait_count(&lab.n_closed, 1));
+}
+
 static void test_unknown_method_is_unimplemented(void **state)
 {
     ProtobufCServiceDescriptor other = lab__lab__descriptor;
@@ -463,6 +485,7 @@ int main(void)
         TEST(test_client_that_goes_is_noticed),
         TEST(test_freed_channel_ends_calls_that_wait),
         TEST(test_wait_can_be_interrupted),
+        TEST(test_busy_stream_can_be_interrupted),
         TEST(test_unknown_method_is_unimplemented),
         TEST(test_bad_answer_is_refused),
         TEST(test_malformed_message_is_refused),
