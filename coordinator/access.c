@@ -4,8 +4,6 @@
 #include "base/str.h"
 #include "coordinator/services.h"
 
-enum { MAX_NAMES = 16 };
-
 static const char scheme[] = "retile://";
 
 /* Cut @uri's next part, up to a slash or the end. */
@@ -71,17 +69,13 @@ enum base_code coord_access_authorize(void *ctx,
 {
     const struct coord_access *access = ctx;
     const char *token = rpc_peer_token(peer);
+    const char *name;
 
     if (method->role == 0) {
         return BASE_OK; /* health and reflection: whoever can reach us */
     }
     if (rpc_peer_is_verified(peer)) {
-        for (unsigned i = 0; i < MAX_NAMES; i++) {
-            const char *name = rpc_peer_name(peer, i);
-
-            if (name == NULL) {
-                break;
-            }
+        for (unsigned i = 0; (name = rpc_peer_name(peer, i)) != NULL; i++) {
             if (coord_access_allows(access, name, method->role, NULL)) {
                 return BASE_OK;
             }

@@ -342,6 +342,14 @@ static enum base_code sqlite_load(struct persist *persist,
     return BASE_OK;
 }
 
+/* The newest revision that is no longer kept. */
+static enum base_code
+dropped_get(const struct sqlite *sqlite, int64_t *ret, struct base_err *err)
+{
+    return ask_number(sqlite, sqlite->reader,
+                      "SELECT value FROM meta WHERE key = 'dropped'", ret, err);
+}
+
 static enum base_code visit_events(struct sqlite *sqlite,
                                    uint64_t from,
                                    size_t max,
@@ -353,9 +361,7 @@ static enum base_code visit_events(struct sqlite *sqlite,
     int64_t dropped;
     int code;
 
-    BASE_TRY(ask_number(sqlite, sqlite->reader,
-                        "SELECT value FROM meta WHERE key = 'dropped'",
-                        &dropped, err));
+    BASE_TRY(dropped_get(sqlite, &dropped, err));
     if (from > 0 && from <= (uint64_t)dropped) {
         return base_fail(err, BASE_NOT_FOUND,
                          "revision %" PRIu64 " is no longer kept; from %" PRId64
@@ -592,6 +598,7 @@ enum base_code persist_sqlite_open(const char *path,
                                    struct base_err *err)
 {
     BASE_AUTO(sqlite) sqlite = calloc(1, sizeof(*sqlite));
+    int64_t dropped;
     const bool is_memory = strcmp(path, ":memory:") == 0;
 
     if (sqlite == NULL) {
@@ -615,6 +622,9 @@ enum base_code persist_sqlite_open(const char *path,
     } else {
         BASE_TRY(open_connection(sqlite, &sqlite->reader, err));
         BASE_TRY(run(sqlite, sqlite->reader, "PRAGMA query_only = ON", err));
+        /* It opens its files with its first read: now, when there are
+         * descriptors. */
+        BASE_TRY(dropped_get(sqlite, &dropped, err));
     }
     *ret = &base_steal(&sqlite)->persist;
     return BASE_OK;

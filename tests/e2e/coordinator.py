@@ -542,6 +542,8 @@ def case_descriptors_run_out(top):
             except OSError:
                 one.close()
         same(api.code("Jobs/List"), "OK")  # who is connected is served
+        same(api.code("Watch/Revision"), "OK")
+        submit(api)
     finally:
         for one in held:
             one.close()
