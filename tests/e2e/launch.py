@@ -301,12 +301,12 @@ def test_another_generation_kills_without_grace(agent):
 def test_an_older_generation_is_never_started(agent):
     job = Launch(agent, "echo $RETILE_GENERATION; exec sleep 600")
     agent.run(5)
-    agent.wait_running(5)
+    until(lambda: job.output().count(b"5") == 2, "generation 5 speaks")
     agent.run(4)
     agent.wait_ended(5)
     agent.run(5)
     agent.run(6)
-    agent.wait_running(6)
+    until(lambda: job.output().count(b"6") == 2, "generation 6 speaks")
     agent.end()
     job.wait(0)
     check(sorted(set(job.output().split())) == [b"5", b"6", b"[0]", b"[1]"],
@@ -375,6 +375,7 @@ def test_it_outlives_its_agent(agent):
     job = Launch(agent, "echo started; exec sleep 600")
     agent.run(1)
     pids = {r.pid for r in agent.wait_running(1).values()}
+    until(lambda: job.output().count(b"started") == 2, "both have started")
     agent.stop()
     until(lambda: "waiting for the agent" in job.errors(), "it says so")
     agent.report = None
@@ -388,7 +389,7 @@ def test_it_outlives_its_agent(agent):
 def test_an_agent_that_knows_nothing_yet_stops_nothing(agent):
     job = Launch(agent, "echo started; exec sleep 600")
     agent.run(1)
-    agent.wait_running(1)
+    until(lambda: job.output().count(b"started") == 2, "both have started")
     agent.stop()
     agent.report = None
     agent.order = proto.message("LaunchOrder")
@@ -396,7 +397,7 @@ def test_an_agent_that_knows_nothing_yet_stops_nothing(agent):
     agent.wait_running(1)
     agent.run(1)
     agent.run(2)
-    agent.wait_running(2)
+    until(lambda: job.output().count(b"started") == 4, "the next ones, too")
     agent.end()
     job.wait(0)
     check(job.output().count(b"started") == 4, job.output())
