@@ -554,6 +554,9 @@ static enum base_code check_together(const struct coord_config *config,
     const bool has_key = config->tls_key[0] != '\0';
     const bool has_ca = config->tls_ca[0] != '\0';
 
+    if (config->db[0] == '\0') {
+        return base_fail(err, BASE_BAD_ARG, "db: a file's name is needed");
+    }
     if (has_cert != has_key || has_key != has_ca) {
         return base_fail(err, BASE_BAD_ARG,
                          "tls-cert, tls-key and tls-ca go together");

@@ -265,6 +265,9 @@ int main(int argc, char **argv)
     base_buf_init(&c.token, TOKEN_BYTES);
     code = run(argc, argv, &c, &err);
     coordinator_done(&c);
+    if (code == BASE_OK && fflush(stdout) != 0) {
+        code = base_fail_errno(&err, errno, "stdout");
+    }
     if (code != BASE_OK) {
         (void)fprintf(stderr, "retile-coordinator: %s\n", err.text);
     }

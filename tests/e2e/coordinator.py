@@ -659,6 +659,10 @@ def case_start_and_stop(top):
     same(settings("--config", example), settings())
     same(len([line for line in example.read_text().splitlines()
               if ": " in line and line[0] != "#"]), len(settings()))
+    with open("/dev/full", "wb") as full:
+        same(subprocess.run([lab.BIN / "retile-coordinator", "--help"],
+                            stdout=full, stderr=subprocess.DEVNULL,
+                            check=False).returncode, 1)
     config = top.path / "c.yaml"
     config.write_text("log-level: info\n")
     again = Coordinator(top, "--config", config, name="again")

@@ -149,6 +149,7 @@ static void test_bad_options_are_refused(void **state)
         {{"--max-jobs", "-1", NULL}, "--max-jobs: '-1' is not a number"},
         {{"--log-format", "xml", NULL}, "text, or json"},
         {{"--tls-cert", "x", NULL}, "go together"},
+        {{"--db", "", NULL}, "db: a file's name"},
         {{"--renew-ms", "5001", NULL}, "more than half of lease-ms"},
         {{"stray", NULL}, ""},
     };
