@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "base/num.h"
 #include "tests/unit/unit.h"
 
 extern const unsigned char lab_descriptors[];
@@ -352,6 +353,16 @@ bool lab_wait_count(const atomic_uint *counter, unsigned wanted)
     struct wanted ctx = {counter, wanted};
 
     return lab_wait(has_count, &ctx);
+}
+
+uint64_t lab_number(const char *name, uint64_t otherwise)
+{
+    const char *text = getenv(name);
+    uint64_t number;
+
+    return text != NULL && base_parse_u64(base_str_of(text), &number)
+               ? number
+               : otherwise;
 }
 
 /* Streams. */

@@ -61,6 +61,9 @@ bool lab_wait(bool (*is_done)(void *ctx), void *ctx);
 /* Wait until a counter has a value. */
 bool lab_wait_count(const atomic_uint *counter, unsigned wanted);
 
+/* What the environment says; @otherwise when it does not. */
+uint64_t lab_number(const char *name, uint64_t otherwise);
+
 /* A stream of the client, and what it was told. */
 struct lab_stream {
     struct rpc_stream *stream;

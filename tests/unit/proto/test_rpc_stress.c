@@ -157,20 +157,10 @@ static void run_round(uint64_t seed)
     assert_int_equal(atomic_load(&n_wrong), 0);
 }
 
-static uint64_t number_of(const char *name, uint64_t otherwise)
-{
-    const char *text = getenv(name);
-    uint64_t number;
-
-    return text != NULL && base_parse_u64(base_str_of(text), &number)
-               ? number
-               : otherwise;
-}
-
 static void test_every_call_ends_once(void **state)
 {
-    const uint64_t seed = number_of("RETILE_SEED", (uint64_t)time(NULL));
-    const uint64_t n_rounds = number_of("RETILE_CASES", 2);
+    const uint64_t seed = lab_number("RETILE_SEED", (uint64_t)time(NULL));
+    const uint64_t n_rounds = lab_number("RETILE_CASES", 2);
 
     (void)state;
     for (uint64_t i = 0; i < n_rounds; i++) {
