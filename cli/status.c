@@ -48,9 +48,19 @@ static char letter_of(size_t i)
     return '*';
 }
 
+static int by_name(const void *name, const void *job)
+{
+    return strcmp(name, (*(Retile__V1__Job *const *)job)->name);
+}
+
 static char mark_of(const Retile__V1__Device *device,
                     const Retile__V1__ListJobsResponse *jobs)
 {
+    Retile__V1__Job *const *job = /* they come by name */
+        jobs->n_jobs == 0 ? NULL
+                          : bsearch(device->job, jobs->jobs, jobs->n_jobs,
+                                    sizeof(Retile__V1__Job *), by_name);
+
     switch (device->state) {
     case RETILE__V1__DEVICE_STATE__DEVICE_FAILED:
         return '!';
@@ -59,10 +69,8 @@ static char mark_of(const Retile__V1__Device *device,
     default:
         break;
     }
-    for (size_t i = 0; device->job[0] != '\0' && i < jobs->n_jobs; i++) {
-        if (strcmp(jobs->jobs[i]->name, device->job) == 0) {
-            return letter_of(i);
-        }
+    if (job != NULL) {
+        return letter_of((size_t)(job - jobs->jobs));
     }
     return device->state == RETILE__V1__DEVICE_STATE__DEVICE_DRAINED ? '-'
                                                                      : '.';

@@ -156,6 +156,9 @@ def rescale(_dev):
     text = retile("rescale", "toy", "--to", "dp=2", "--wait").stdout
     check("generation 3, dp=2" in text and "took" in text, text)
     wait_running(3)
+    text = retile("status").stdout
+    check(re.search(r" up .* AA\.+$", text, re.MULTILINE) and
+          re.search(r"^A toy ", text, re.MULTILINE), text)
     check("usage" not in retile("rescale", "toy", code=2).stderr)
 
 
