@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/str.h"
+#include "proto/rpc.h"
 #include "ptc/manifest.h"
 #include "ptc/spec.h"
 #include "store/root.h"
@@ -79,18 +80,6 @@ static uint64_t all_bytes(const struct ptc_manifest *manifest)
     return n_bytes;
 }
 
-static Retile__V1__Version *copy(const Retile__V1__Version *version)
-{
-    const size_t n = retile__v1__version__get_packed_size(version);
-    BASE_AUTO_MEM uint8_t *bytes = malloc(n + 1);
-
-    if (bytes == NULL) {
-        return NULL;
-    }
-    (void)retile__v1__version__pack(version, bytes); /* n bytes */
-    return retile__v1__version__unpack(NULL, n, bytes);
-}
-
 Retile__V1__Version *rpc_version_describe(const struct store_version *version)
 {
     const struct ptc_manifest *manifest = store_version_manifest(version);
@@ -120,5 +109,5 @@ Retile__V1__Version *rpc_version_describe(const struct store_version *version)
     }
     said.created_ns = head->created_ns;
     said.durability = RETILE__V1__DURABILITY__DURABILITY_LOCAL;
-    return copy(&said);
+    return rpc_message_copy(&said.base);
 }

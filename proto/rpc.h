@@ -88,6 +88,8 @@ void rpc_packed_unref(struct rpc_packed *packed); /* NULL is fine */
 typedef enum base_code (*rpc_check_fn)(const ProtobufCMessage *message,
                                        struct base_err *err);
 
+/* A deep copy, given (rpc_message_free).  NULL: no memory. */
+void *rpc_message_copy(const ProtobufCMessage *message);
 /* Free a message that the layer gave; NULL is fine. */
 void rpc_message_free(ProtobufCMessage *message);
 

@@ -14,28 +14,6 @@ enum {
     CONNECT_MS = 5000, /* a connection is given up then */
 };
 
-static void set_int(grpc_arg *arg, const char *key, int value)
-{
-    union {
-        const char *in;
-        char *out; /* core does not write to it */
-    } name = {key};
-
-    *arg = (grpc_arg){.type = GRPC_ARG_INTEGER, .key = name.out};
-    arg->value.integer = value;
-}
-
-static void set_text(grpc_arg *arg, const char *key, const char *text)
-{
-    union {
-        const char *in;
-        char *out;
-    } name = {key}, value = {text};
-
-    *arg = (grpc_arg){.type = GRPC_ARG_STRING, .key = name.out};
-    arg->value.string = value.out;
-}
-
 static int int_of(size_t value, int standard)
 {
     return value != 0 && value <= INT32_MAX ? (int)value : standard;
@@ -48,7 +26,7 @@ static grpc_channel *create_core(const char *target,
     grpc_arg args[16];
     grpc_channel_args all = {0, args};
 
-#define ADD_INT(key, value) set_int(&args[all.num_args++], (key), (value))
+#define ADD_INT(key, value) args[all.num_args++] = rpc_arg_int((key), (value))
     ADD_INT(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
     ADD_INT(GRPC_ARG_SERVICE_CONFIG_DISABLE_RESOLUTION, 1);
     ADD_INT(GRPC_ARG_KEEPALIVE_TIME_MS,
@@ -68,8 +46,8 @@ static grpc_channel *create_core(const char *target,
     ADD_INT(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, options->has_own_connection);
 #undef ADD_INT
     if (options->tls != NULL && options->tls->peer_name != NULL) {
-        set_text(&args[all.num_args++], GRPC_SSL_TARGET_NAME_OVERRIDE_ARG,
-                 options->tls->peer_name);
+        args[all.num_args++] = rpc_arg_text(GRPC_SSL_TARGET_NAME_OVERRIDE_ARG,
+                                            options->tls->peer_name);
     }
     assert(all.num_args <= sizeof(args) / sizeof(args[0]));
     return grpc_channel_create(target, credentials, &all);

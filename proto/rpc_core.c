@@ -62,6 +62,33 @@ void rpc_raise_files(void)
     }
 }
 
+/* Core does not write to what its struct says it might. */
+static char *arg_word(const char *text)
+{
+    union {
+        const char *in;
+        char *out;
+    } word = {text};
+
+    return word.out;
+}
+
+grpc_arg rpc_arg_int(const char *key, int value)
+{
+    grpc_arg arg = {.type = GRPC_ARG_INTEGER, .key = arg_word(key)};
+
+    arg.value.integer = value;
+    return arg;
+}
+
+grpc_arg rpc_arg_text(const char *key, const char *text)
+{
+    grpc_arg arg = {.type = GRPC_ARG_STRING, .key = arg_word(key)};
+
+    arg.value.string = arg_word(text);
+    return arg;
+}
+
 int64_t rpc_now_ns(void)
 {
     struct timespec now = {0};

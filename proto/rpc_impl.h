@@ -28,6 +28,8 @@ enum {
 void rpc_init(void); /* counted: each needs a rpc_done */
 void rpc_done(void);
 void rpc_raise_files(void); /* soft limit of open files to the hard one */
+grpc_arg rpc_arg_int(const char *key, int value); /* keys, texts: borrowed */
+grpc_arg rpc_arg_text(const char *key, const char *text);
 int64_t rpc_now_ns(void);
 gpr_timespec rpc_after_ns(int64_t ns);
 bool rpc_thread_start(pthread_t *ret,

@@ -59,6 +59,18 @@ grpc_byte_buffer *rpc_packed_buffer(struct rpc_packed *packed)
     return grpc_raw_byte_buffer_create(&packed->slice, 1);
 }
 
+void *rpc_message_copy(const ProtobufCMessage *message)
+{
+    const size_t n = protobuf_c_message_get_packed_size(message);
+    BASE_AUTO_MEM uint8_t *bytes = malloc(n + 1);
+
+    if (bytes == NULL) {
+        return NULL;
+    }
+    (void)protobuf_c_message_pack(message, bytes);
+    return protobuf_c_message_unpack(message->descriptor, NULL, n, bytes);
+}
+
 void rpc_message_free(ProtobufCMessage *message)
 {
     if (message != NULL) {

@@ -234,53 +234,38 @@ static void on_shut(struct rpc_tag *tag, bool is_ok)
 
 /* Life. */
 
-static grpc_arg arg_int(const char *key, int value)
-{
-    union {
-        const char *in;
-        char *out; /* core does not write to it */
-    } name = {key};
-    grpc_arg arg = {.type = GRPC_ARG_INTEGER, .key = name.out};
-
-    arg.value.integer = value;
-    return arg;
-}
-
 static void create_core(struct rpc_server *server)
 {
     const struct rpc_server_options *options = &server->options;
-    union {
-        const char *in;
-        char *out;
-    } quota_key = {GRPC_ARG_RESOURCE_QUOTA};
     grpc_arg args[] = {
-        arg_int(GRPC_ARG_ALLOW_REUSEPORT, 0),
-        arg_int(GRPC_ARG_KEEPALIVE_TIME_MS, (int)options->keepalive_ms),
-        arg_int(GRPC_ARG_KEEPALIVE_TIMEOUT_MS,
-                (int)options->keepalive_timeout_ms),
+        rpc_arg_int(GRPC_ARG_ALLOW_REUSEPORT, 0),
+        rpc_arg_int(GRPC_ARG_KEEPALIVE_TIME_MS, (int)options->keepalive_ms),
+        rpc_arg_int(GRPC_ARG_KEEPALIVE_TIMEOUT_MS,
+                    (int)options->keepalive_timeout_ms),
         /* Who says nothing from the start is not kept for core's two minutes. */
-        arg_int(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS,
-                (int)options->keepalive_timeout_ms),
-        arg_int(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1),
-        arg_int(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0),
+        rpc_arg_int(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS,
+                    (int)options->keepalive_timeout_ms),
+        rpc_arg_int(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1),
+        rpc_arg_int(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0),
         /* Below our clients' interval, else they are sent away. */
-        arg_int(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
-                (int)options->keepalive_ms / 2),
-        arg_int(GRPC_ARG_MAX_CONCURRENT_STREAMS, (int)options->max_streams),
+        rpc_arg_int(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
+                    (int)options->keepalive_ms / 2),
+        rpc_arg_int(GRPC_ARG_MAX_CONCURRENT_STREAMS, (int)options->max_streams),
         /* Core decompresses a message before it looks at its size. */
-        arg_int(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET,
-                1 << GRPC_COMPRESS_NONE),
-        arg_int(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH,
-                (int)options->max_message_bytes),
-        {.type = GRPC_ARG_POINTER, .key = quota_key.out},
+        rpc_arg_int(GRPC_COMPRESSION_CHANNEL_ENABLED_ALGORITHMS_BITSET,
+                    1 << GRPC_COMPRESS_NONE),
+        rpc_arg_int(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH,
+                    (int)options->max_message_bytes),
+        rpc_arg_text(GRPC_ARG_RESOURCE_QUOTA, NULL),
     };
     grpc_channel_args all = {sizeof(args) / sizeof(args[0]), args};
+    grpc_arg *quota = &args[all.num_args - 1];
 
     server->quota = grpc_resource_quota_create("retile");
     grpc_resource_quota_resize(server->quota, RPC_QUOTA_BYTES);
-    args[all.num_args - 1].value.pointer.p = server->quota;
-    args[all.num_args - 1].value.pointer.vtable =
-        grpc_resource_quota_arg_vtable();
+    quota->type = GRPC_ARG_POINTER;
+    quota->value.pointer.p = server->quota;
+    quota->value.pointer.vtable = grpc_resource_quota_arg_vtable();
     server->core = grpc_server_create(&all, NULL);
     server->queue = grpc_completion_queue_create_for_next(NULL);
     grpc_server_register_completion_queue(server->core, server->queue, NULL);

@@ -129,7 +129,7 @@ static enum base_code add(struct worker_versions *to,
     if (why != NULL) {
         said.pinned = why;
     }
-    copy = worker_message_copy(&said.base);
+    copy = rpc_message_copy(&said.base);
     if (copy == NULL) {
         return base_fail(err, BASE_NO_MEM, "%s: cannot list versions",
                          known->job);

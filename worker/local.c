@@ -31,7 +31,7 @@ static void hand_over(struct rpc_call *call,
     struct said *said = calloc(1, sizeof(*said));
 
     if (said != NULL && message != NULL) {
-        said->message = worker_message_copy(message);
+        said->message = rpc_message_copy(message);
     }
     if (said == NULL || (message != NULL && said->message == NULL)) {
         free(said);

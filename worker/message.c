@@ -2,18 +2,6 @@
 
 #include <stdlib.h>
 
-void *worker_message_copy(const ProtobufCMessage *message)
-{
-    const size_t n = protobuf_c_message_get_packed_size(message);
-    BASE_AUTO_MEM uint8_t *bytes = malloc(n + 1);
-
-    if (bytes == NULL) {
-        return NULL;
-    }
-    (void)protobuf_c_message_pack(message, bytes);
-    return protobuf_c_message_unpack(message->descriptor, NULL, n, bytes);
-}
-
 enum base_code worker_message_pack(const ProtobufCMessage *message,
                                    struct base_buf *buf,
                                    struct base_err *err)

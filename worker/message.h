@@ -7,8 +7,6 @@
 #include "base/err.h"
 #include "base/str.h"
 
-/* A deep copy, given: free it with rpc_message_free.  NULL: no memory. */
-void *worker_message_copy(const ProtobufCMessage *message);
 /* Put the message's bytes into @buf, whose old ones are dropped. */
 enum base_code worker_message_pack(const ProtobufCMessage *message,
                                    struct base_buf *buf,

@@ -197,7 +197,7 @@ static enum base_code answer(const struct store_root *root,
         said->layout = text.ptr;
         said->mesh = mesh;
         said->summary = &summary;
-        *ret = worker_message_copy(&said->base);
+        *ret = rpc_message_copy(&said->base);
         said->layout = NULL; /* what they point to ends here */
         said->mesh = NULL;
         said->summary = NULL;
@@ -242,7 +242,7 @@ Retile__V1__StatusPlan *worker_plan_make(const struct store_root *root,
         said.number = wanted->number;
         said.is_failed = true;
         said.reason = err.text;
-        made = worker_message_copy(&said.base);
+        made = rpc_message_copy(&said.base);
     }
     return made;
 }

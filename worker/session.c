@@ -145,7 +145,7 @@ static void on_message(struct rpc_stream *stream,
     struct heard *heard = calloc(1, sizeof(*heard));
 
     if (heard != NULL) {
-        heard->message = worker_message_copy(message);
+        heard->message = rpc_message_copy(message);
     }
     if (heard == NULL || heard->message == NULL) {
         free(heard);

@@ -69,7 +69,7 @@ struct worker_work *worker_work_create(enum worker_work_kind kind,
     work->kind = kind;
     work->job = strdup(job);
     if (target != NULL) {
-        work->target = worker_message_copy(&target->base);
+        work->target = rpc_message_copy(&target->base);
     }
     return work->job != NULL && (target == NULL || work->target != NULL)
                ? base_steal(&work)
