@@ -128,6 +128,7 @@ struct worker_agent {
     struct rpc_channel *channel;
     struct rpc_server *server;
     char *socket; /* "unix:/run/retile-worker/agent.sock" */
+    char *listen; /* where it is made; worker/places.h */
     char *mounts; /* the directory of mountpoints, without links */
     struct worker_points points; /* the same, open while the loop runs */
     int records_fd;              /* RUN/jobs */

@@ -439,6 +439,6 @@ enum base_code worker_local_start(struct worker_agent *agent,
     service.ctx = agent;
     BASE_TRY(rpc_server_create(&options, &agent->server, err));
     BASE_TRY(rpc_server_add_service(agent->server, &service, err));
-    BASE_TRY(rpc_server_listen(agent->server, agent->socket, NULL, NULL, err));
+    BASE_TRY(rpc_server_listen(agent->server, agent->listen, NULL, NULL, err));
     return rpc_server_start(agent->server, err);
 }

@@ -1,5 +1,4 @@
 /* retile-worker: the agent of a host. */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -8,8 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/fault.h"
@@ -18,6 +15,7 @@
 #include "base/notify.h"
 #include "proto/check.h"
 #include "worker/agent.h"
+#include "worker/places.h"
 
 enum { STOP_GRACE_MS = 500 };
 
@@ -63,45 +61,7 @@ static enum base_code catch_signals(struct program *program,
     return BASE_OK;
 }
 
-/* --- places ----------------------------------------------------------------------- */
-
-static enum base_code make_directory(const char *path, struct base_err *err)
-{
-    if (mkdir(path, 0700) != 0 && errno != EEXIST) {
-        return base_fail_errno(err, errno, "%s: cannot make it", path);
-    }
-    return BASE_OK;
-}
-
-static enum base_code open_places(struct worker_agent *agent,
-                                  struct base_err *err)
-{
-    const struct worker_options *options = agent->options;
-    BASE_AUTO_MEM char *records = base_path("%s/jobs", options->run);
-
-    agent->socket = base_path("unix:%s/agent.sock", options->run);
-    if (records == NULL || agent->socket == NULL) {
-        return base_fail(err, BASE_NO_MEM, "out of memory");
-    }
-    if (strlen(agent->socket) - strlen("unix:") >=
-        sizeof(((struct sockaddr_un *)NULL)->sun_path)) {
-        return base_fail(err, BASE_BAD_ARG,
-                         "%s: too long for a socket's name (--run)",
-                         options->run);
-    }
-    BASE_TRY(make_directory(options->run, err));
-    BASE_TRY(make_directory(records, err));
-    BASE_TRY(make_directory(options->mounts, err));
-    agent->mounts = realpath(options->mounts, NULL); /* as mountinfo says */
-    if (agent->mounts == NULL) {
-        return base_fail_errno(err, errno, "%s", options->mounts);
-    }
-    agent->records_fd = open(records, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (agent->records_fd < 0) {
-        return base_fail_errno(err, errno, "%s", records);
-    }
-    return BASE_OK;
-}
+/* --- the store ---------------------------------------------------------------------- */
 
 static enum base_code own_store(struct worker_agent *agent,
                                 struct store_root **ret,
@@ -214,7 +174,7 @@ static enum base_code start(struct program *program, struct base_err *err)
     BASE_TRY(worker_devices_find(options->n_slots, options->cudart,
                                  WORKER_PROBE_WAIT_MS, &agent->devices, err));
     BASE_TRY(worker_random_text(agent->incarnation, err));
-    BASE_TRY(open_places(agent, err));
+    BASE_TRY(worker_places_make(agent, err));
     BASE_TRY(own_store(agent, &root, err));
     BASE_TRY(worker_loop_create(&agent->loop, err));
     BASE_TRY(worker_loop_watch(agent->loop, &program->signals, err));
@@ -224,8 +184,10 @@ static enum base_code start(struct program *program, struct base_err *err)
                                  &agent->store, err));
     BASE_TRY(open_channel(agent, err));
     BASE_TRY(worker_local_start(agent, err));
+    BASE_TRY(worker_places_show(agent, err));
     /* Last: one that cannot start must not take another's cover away. */
-    return worker_points_open(agent->mounts, &agent->points, err);
+    return worker_points_open(agent->mounts, options->has_user, &agent->points,
+                              err);
 }
 
 /* Until no thread is aside, or their time is over. */
@@ -257,6 +219,7 @@ static void finish(struct program *program)
     if (agent->points.fd >= 0) {
         worker_mount_leave(agent);
         worker_points_close(&agent->points);
+        worker_places_hide(agent);
     }
     if (atomic_load(&agent->n_aside) > 0) { /* it hangs in a dead mount */
         _exit(EXIT_SUCCESS);
@@ -272,6 +235,7 @@ static void finish(struct program *program)
         (void)close(agent->records_fd); /* a directory */
     }
     free(agent->socket);
+    free(agent->listen);
     free(agent->mounts);
 }
 

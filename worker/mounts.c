@@ -237,20 +237,32 @@ void worker_mount_adopt(struct worker_job *job)
 static enum base_code spawn(struct worker_job *job, struct base_err *err)
 {
     const struct worker_options *options = job->agent->options;
+    char owner[64] = "nosuid"; /* as it is anyway */
     union {
         const char *shown;
         char *field; /* posix_spawn writes to none of them */
-    } args[] = {{options->fuse},   {"--foreground"},
-                {"--store"},       {options->store},
-                {"--job"},         {job->name},
-                {"--agent"},       {job->agent->socket},
-                {job->mount.path}, {NULL}};
+    } args[] = {{options->fuse},
+                {"--foreground"},
+                {"--store"},
+                {options->store},
+                {"--job"},
+                {job->name},
+                {"--agent"},
+                {job->agent->socket},
+                {"-o"},
+                {owner},
+                {job->mount.path},
+                {NULL}};
     char *argv[sizeof(args) / sizeof(args[0])];
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attr;
     sigset_t set;
     int errnum;
 
+    if (options->has_user) {
+        (void)snprintf(owner, sizeof(owner), "allow_other,uid=%u,gid=%u",
+                       options->uid, options->gid);
+    }
     for (size_t i = 0; i < sizeof(args) / sizeof(args[0]); i++) {
         argv[i] = args[i].field;
     }
@@ -320,12 +332,14 @@ void worker_mount_start(struct worker_job *job)
 /* --- what it says ------------------------------------------------------------ */
 
 /* One that we did not find: its process is the caller's.  It is never init,
- * which adopts the server of a holder that was killed. */
+ * which adopts the server of a holder that was killed.  Another user who calls
+ * could name any process as one to be ended. */
 static void take_caller(struct worker_job *job, int64_t pid)
 {
     struct worker_proc proc;
 
-    if (job->mount.state == WORKER_MOUNT_NONE && pid > 1 && pid <= INT32_MAX &&
+    if (!job->agent->options->has_user &&
+        job->mount.state == WORKER_MOUNT_NONE && pid > 1 && pid <= INT32_MAX &&
         worker_proc_find((pid_t)pid, &proc)) {
         adopt(job, &proc);
     }

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,6 +40,8 @@ enum {
     X(host, "host", "NAME", NULL, "the host's name (default: the machine's)")  \
     X(address, "address", "ADDR", "127.0.0.1",                                 \
       "where other hosts reach its ranks")                                     \
+    X(user, "user", "NAME", NULL,                                              \
+      "whose the training processes are, when they are not the agent's")       \
     X(slots, "slots", "N", "0", "numbered slots in place of GPUs")             \
     X(cudart, "cudart", "FILE", NULL,                                          \
       "the CUDA runtime (default: libcudart.so, as it is found)")              \
@@ -304,6 +307,38 @@ static enum base_code take_paths(struct worker_options *ret,
                : find_fuse(ret->arena, &ret->fuse, err);
 }
 
+/* A name, or a number, which need not have a name: then its group is the same
+ * number. */
+static enum base_code take_user(struct worker_options *ret,
+                                struct base_err *err)
+{
+    const char *text = values[KEY_user];
+    const struct passwd *found;
+    uint64_t number = 0;
+    bool is_number;
+
+    if (text == NULL) {
+        return BASE_OK;
+    }
+    is_number = base_parse_u64(base_str_of(text), &number);
+    if (is_number && number >= UINT32_MAX) {
+        return bad(KEY_user, "there is no such number", err);
+    }
+    /* No thread yet. NOLINTNEXTLINE(concurrency-mt-unsafe) */
+    found = is_number ? getpwuid((uid_t)number) : getpwnam(text);
+    if (found == NULL && !is_number) {
+        return bad(KEY_user, "there is no such user", err);
+    }
+    ret->uid = found != NULL ? found->pw_uid : (uid_t)number;
+    ret->gid = found != NULL ? found->pw_gid : (gid_t)number;
+    ret->has_user = ret->uid != geteuid();
+    if (ret->has_user && geteuid() != 0) {
+        return bad(KEY_user, "only an agent of root's serves another user",
+                   err);
+    }
+    return BASE_OK;
+}
+
 static enum base_code take_secrets(struct worker_options *ret,
                                    struct base_err *err)
 {
@@ -390,6 +425,7 @@ static enum base_code take_values(struct worker_options *ret,
         return BASE_OK;
     }
     BASE_TRY(take_paths(ret, err));
+    BASE_TRY(take_user(ret, err));
     BASE_TRY(take_secrets(ret, err));
     ret->coordinator = values[KEY_coordinator];
     ret->host = values[KEY_host];

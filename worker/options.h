@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/err.h"
 #include "base/str.h"
@@ -20,8 +21,11 @@ struct worker_options {
     const char *tls_ca;  /* NULL: no TLS; all three, or none */
     const char *tls_cert;
     const char *tls_key;
-    const char *tls_name;     /* NULL: the address's host */
-    const char *token_file;   /* NULL: no token */
+    const char *tls_name;   /* NULL: the address's host */
+    const char *token_file; /* NULL: no token */
+    bool has_user;          /* the training processes are another's */
+    uid_t uid;              /* theirs */
+    gid_t gid;
     bool has_budget;          /* a store is made when there is none */
     bool is_json;             /* the log */
     uint32_t n_slots;         /* 0: GPUs */

@@ -417,7 +417,12 @@ void worker_job_scan(struct worker_job *job, int signal)
         base_path("%s/gen/%" PRIu64, job->mount.path, job->record.generation);
     BASE_AUTO_MEM struct worker_proc *procs =
         calloc(job->record.ranks.n + 1, sizeof(*procs));
-    struct worker_leftovers what = {.directory = directory, .ranks = procs};
+    struct worker_leftovers what = {
+        .has_user = job->agent->options->has_user,
+        .uid = job->agent->options->uid,
+        .directory = directory,
+        .ranks = procs,
+    };
     size_t n;
 
     if (procs == NULL) {

@@ -96,7 +96,25 @@ static enum base_code cover(struct worker_points *points, struct base_err *err)
     return BASE_OK;
 }
 
+static enum base_code set_mode(const struct worker_points *points,
+                               bool may_pass,
+                               struct base_err *err)
+{
+    struct stat st;
+
+    if (fstat(points->fd, &st) != 0) {
+        return base_fail_errno(err, errno, "%s", points->path);
+    }
+    st.st_mode &= ALLPERMS;
+    if (st.st_uid == geteuid() && (st.st_mode == 0700 || st.st_mode == 0711) &&
+        fchmodat(points->fd, ".", may_pass ? 0711 : 0700, 0) != 0) {
+        return base_fail_errno(err, errno, "%s", points->path);
+    }
+    return BASE_OK;
+}
+
 enum base_code worker_points_open(const char *path,
+                                  bool may_pass,
                                   struct worker_points *ret,
                                   struct base_err *err)
 {
@@ -115,8 +133,8 @@ enum base_code worker_points_open(const char *path,
     if (points.fd < 0) {
         return base_fail_errno(err, errno, "%s", path);
     }
-    *ret = points;
-    return BASE_OK;
+    *ret = points; /* from here on the caller's to close */
+    return set_mode(ret, may_pass, err);
 }
 
 static bool is_empty(const struct worker_points *points)

@@ -27,11 +27,14 @@ struct worker_points {
     bool is_covered;
 };
 
-/* Open @path, a directory without links in its name, and cover it.  Where that
- * cannot be done it is told, and bare mountpoints can be written to.  It is not
+/* Open @path, a directory without links in its name, and cover it.  It is made
+ * mode 0711 when others @may_pass, else 0700, unless its mode is neither.  Where it
+ * cannot be covered it is told, and bare mountpoints can be written to.  It is not
  * covered either while something is mounted below.
- * Errors: BASE_IO, BASE_DENIED, BASE_NOT_FOUND  it cannot be opened */
+ * Errors: BASE_IO, BASE_DENIED, BASE_NOT_FOUND  it cannot be opened, or its mode
+ *                                               not be set; *ret is to be closed */
 enum base_code worker_points_open(const char *path,
+                                  bool may_pass,
                                   struct worker_points *ret,
                                   struct base_err *err) BASE_MUST_CHECK;
 /* Take the cover away, unless a mountpoint is left.  Not open: nothing. */

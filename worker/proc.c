@@ -132,6 +132,25 @@ static bool has_environment(pid_t pid, const char *setting)
     return false;
 }
 
+/* Is @uid its real user? */
+static bool is_of_user(pid_t pid, uid_t uid)
+{
+    BASE_AUTO_BUF buf;
+    const char *line;
+    struct base_str number;
+    uint64_t found;
+
+    base_buf_init(&buf, MAX_TEXT_BYTES);
+    read_strings(pid, "status", &buf);
+    line = buf.len > 0 ? strstr(buf.ptr, "\nUid:\t") : NULL;
+    if (line == NULL) {
+        return false;
+    }
+    line += strlen("\nUid:\t");
+    number = (struct base_str){line, strcspn(line, "\t")};
+    return base_parse_u64(number, &found) && found == uid;
+}
+
 /* Call @fn for each process; it returns false to end. */
 static void each_process(bool (*fn)(void *ctx, const struct stat_line *line),
                          void *ctx)
@@ -180,7 +199,8 @@ static bool hunt_one(void *ctx, const struct stat_line *line)
 {
     struct hunt *hunt = ctx;
 
-    if (line->pid != getpid() && is_leftover(hunt, line)) {
+    if (line->pid != getpid() && is_leftover(hunt, line) &&
+        (!hunt->what->has_user || is_of_user(line->pid, hunt->what->uid))) {
         struct worker_proc proc = {line->pid, line->start};
 
         hunt->n++;
@@ -241,6 +261,7 @@ static bool search_one(void *ctx, const struct stat_line *line)
     struct search *search = ctx;
 
     if (is_command(line->pid, search->program, search->last) &&
+        is_of_user(line->pid, getuid()) &&
         !is_command(line->parent, search->program, search->last)) {
         search->found = (struct worker_proc){line->pid, line->start};
         return false;

@@ -29,8 +29,11 @@ int worker_proc_open(const struct worker_proc *proc);
 
 /* Those of a generation: the ranks that its launcher told of, their process
  * groups, and whatever has RETILE_DIR=@directory in its environment, so that
- * one that left its group is found as well. */
+ * one that left its group is found as well.  A launcher of another user's could
+ * name any process: then only those count that are that user's (real uid). */
 struct worker_leftovers {
+    bool has_user;
+    uid_t uid;
     const char *directory; /* NULL: not looked for */
     const struct worker_proc *ranks;
     size_t n_ranks;
@@ -39,9 +42,9 @@ struct worker_leftovers {
  * process's stat and environment. */
 size_t worker_proc_leftovers(const struct worker_leftovers *what, int signal);
 
-/* The process that was started as @program (its last component; perhaps by an
- * interpreter) with @last as its last argument, and is not the child of such a
- * one. */
+/* The process of ours (real uid) that was started as @program (its last
+ * component; perhaps by an interpreter) with @last as its last argument, and is
+ * not the child of such a one. */
 bool worker_proc_by_command(const char *program,
                             const char *last,
                             struct worker_proc *ret);

@@ -263,9 +263,12 @@ def down_after_a_crash(top):
     retile("job", "submit", "toy", "--import", "two", "--wait")
     check(len(retile_json("dev", "status", *dev)["mounts"]) == 1)
     mounts = left(top)
-    for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
-        if path.exists() and path.read_bytes() in mounts:
-            os.kill(int(path.parts[2]), signal.SIGKILL)
+    pids = [int(path.parts[2]) for path in
+            pathlib.Path("/proc").glob("[0-9]*/cmdline")
+            if path.exists() and path.read_bytes() in mounts]
+    for number in signal.SIGSTOP, signal.SIGKILL:  # none sees another die
+        for pid in pids:
+            os.kill(pid, number)
     until(lambda: all(isinstance(one, str) for one in left(top)), "all died")
     # The mount, and root's agent's on the directory that it lies in.
     check(len(left(top)) == 1 + (os.geteuid() == 0), left(top))

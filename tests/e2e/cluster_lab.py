@@ -81,7 +81,8 @@ class Daemon:
 
 
 class Cluster(Lab):
-    def __init__(self, deadline_s, slots=8, small_db=False):
+    def __init__(self, deadline_s, slots=8, small_db=False,
+                 agent_options=()):
         """@small_db: the coordinator's database is on a file system of 16 MiB:
         its log has 4 of them before it is checkpointed."""
         super().__init__(deadline_s)
@@ -101,7 +102,7 @@ class Cluster(Lab):
         self.agent = Daemon(self, "agent", [
             os.path.join(BIN, "retile-worker"), f"--store={self.store}",
             f"--coordinator={self.address}", f"--run={self.path}/agent",
-            "--host=h", f"--slots={slots}"])
+            "--host=h", f"--slots={slots}", *agent_options])
         channel = grpc.insecure_channel(self.address, options=[
             ("grpc.use_local_subchannel_pool", 1),
             ("grpc.initial_reconnect_backoff_ms", 50),
@@ -161,14 +162,15 @@ class Cluster(Lab):
         more.setdefault("layout", LAYOUT)
         return self.change("Jobs/Submit", name=name, **more)
 
-    def launch(self, name, *command, output=None, fault=None):
+    def launch(self, name, *command, output=None, fault=None, prefix=()):
+        """@prefix: words before it, of a program that runs it."""
         env = dict(os.environ, RETILE_AGENT=self.agent_address)
         if fault:
             env["RETILE_FAULT"] = fault
         path = output or self.path / f"launch-{len(self.launches)}.out"
         with open(path, "ab") as out:
             process = subprocess.Popen(
-                [RETILE, "launch", name, "--", *map(str, command)], env=env,
+                [*prefix, RETILE, "launch", name, "--", *map(str, command)], env=env,
                 stdout=out, stderr=out)
         self.launches.append((process, path))
         return process

@@ -121,6 +121,10 @@ static void test_leftovers_are_found_by_group_and_environment(void **state)
         (void)poll(NULL, 0, 5);
     }
     assert_int_equal(worker_proc_leftovers(&what, 0), 2);
+    what.has_user = true; /* of another user: none of these */
+    what.uid = getuid() + 1;
+    assert_int_equal(worker_proc_leftovers(&what, SIGKILL), 0);
+    what.uid = getuid();
     assert_int_equal(worker_proc_leftovers(&what, SIGKILL), 2);
     assert_int_equal(waitpid(rank, NULL, 0), rank);
     assert_int_equal(waitpid(stray, NULL, 0), stray);
