@@ -355,6 +355,9 @@ void call_rescale(struct coord *coord, const struct coord_call *call)
         call_refuse(coord, call, RPC_NOT_FOUND, "no job %s", request->job);
         return;
     }
+    if (!request->dry_run && call_is_too_much(coord, call)) {
+        return;
+    }
     if (job->plan != NULL) {
         if (strcmp(job->plan->request_id, call->request_id) != 0 ||
             !base_digest_eq(job->plan->digest, call->digest)) {

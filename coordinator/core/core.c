@@ -107,6 +107,7 @@ enum base_code coord_create(const struct coord_limits *limits,
         return base_fail(err, BASE_NO_MEM, "no memory for the core");
     }
     coord->limits = *limits;
+    coord->most_free = UINT32_MAX;
     *ret = coord;
     return BASE_OK;
 }
@@ -299,6 +300,7 @@ static void flush_gone(struct coord *coord)
             put(coord, (struct coord_record){
                            .kind = COORD_JOB,
                            .id = text_out(coord, job->rec->job->name)});
+            coord->n_bytes -= job->n_bytes;
             job_free(job);
             coord->dirty_jobs.items[i] = NULL;
         }
@@ -328,11 +330,15 @@ static void flush_there(struct coord *coord)
         struct coord_job *job = coord->dirty_jobs.items[i];
 
         if (job != NULL) {
+            struct base_str body = coord_pack_out(coord, job->rec);
+
             job->is_dirty = false;
+            coord->n_bytes = coord->n_bytes - job->n_bytes + body.len;
+            job->n_bytes = body.len;
             put(coord, (struct coord_record){
                            .kind = COORD_JOB,
                            .id = text_out(coord, job->rec->job->name),
-                           .body = coord_pack_out(coord, job->rec)});
+                           .body = body});
         }
     }
     for (size_t i = 0; i < coord->dirty_hosts.n; i++) {

@@ -30,6 +30,10 @@ enum {
     DEADLINE_S = 300,  /* to save and stop, when none is said */
     MAX_RESTARTS = 3,
     KEEP_VERSIONS = 2,
+    /* Of all jobs' records: what a start and a host's Hello make of them has to
+     * find room in the arena of the actions. */
+    MAX_STATE_BYTES = 256 << 20,
+    MAX_KEPT_BYTES = 64 << 20, /* of answers that are kept, the oldest go */
 };
 /* What hosts say of numbers and revisions is believed up to here, so that there
  * are some left. */
@@ -175,6 +179,7 @@ struct coord_job {
 
     struct base_digest told; /* the target that was published last */
     bool is_told;
+    size_t n_bytes; /* of its record, as it was written */
     bool is_dirty, is_woken, is_touched;
     bool is_gone; /* to be freed at the next flush */
 };
@@ -209,7 +214,10 @@ struct coord {
     BASE_VEC(struct coord_stranger) gone_hosts; /* names */
     size_t n_requests;                          /* without gone ones */
     size_t n_homeless;                          /* jobs that have no host yet */
-    struct coord_actions *actions;              /* of the step */
+    uint32_t most_free;            /* no host has more free devices */
+    size_t n_bytes;                /* of the jobs' records */
+    size_t n_kept;                 /* of answers that are kept */
+    struct coord_actions *actions; /* of the step */
 };
 
 /* A call being handled. */
@@ -349,9 +357,10 @@ bool place_on(const struct coord_host *host,
               uint32_t *ret_n);
 /* The host with the most free devices, at least @n, for a job that has none yet;
  * NULL: none. */
-struct coord_host *place_choose(const struct coord *coord,
-                                const struct coord_job *job,
-                                uint32_t n);
+struct coord_host *
+place_choose(struct coord *coord, const struct coord_job *job, uint32_t n);
+/* How many a job that is not there could have. */
+uint32_t place_free_of(const struct coord_host *host);
 /* Hold the devices of @generation. */
 void place_take(struct coord *coord,
                 struct coord_job *job,
@@ -545,6 +554,8 @@ void call_refuse(struct coord *coord,
                  enum rpc_code code,
                  const char *fmt,
                  ...) __attribute__((format(printf, 4, 5)));
+/* Refuse what would make the records of jobs larger: they are large already. */
+bool call_is_too_much(struct coord *coord, const struct coord_call *call);
 /* Answer; @response lives in the arena.  An answer to a call with a request_id
  * is kept, unless @is_kept is false. */
 void call_answer(struct coord *coord,

@@ -135,6 +135,25 @@ static bool check_over(const struct coord_job *job, struct base_err *err)
     return true;
 }
 
+/* 6. No host has more free devices than place_choose believes. */
+static bool check_free(const struct coord *coord, struct base_err *err)
+{
+    for (size_t i = 0; i < coord->hosts.n; i++) {
+        const struct coord_host *host = coord->hosts.items[i];
+        uint32_t n_free = place_free_of(host);
+
+        if (n_free > coord->most_free) {
+            (void)base_fail(err, BASE_CHANGED,
+                            "host %s: %" PRIu32
+                            " devices are free, at most %" PRIu32
+                            " are believed to be",
+                            host->rec->name, n_free, coord->most_free);
+            return false;
+        }
+    }
+    return true;
+}
+
 bool coord_invariant(const struct coord *coord, struct base_err *err)
 {
     for (size_t i = 0; i < coord->jobs.n; i++) {
@@ -150,5 +169,5 @@ bool coord_invariant(const struct coord *coord, struct base_err *err)
             return false;
         }
     }
-    return true;
+    return check_free(coord, err);
 }

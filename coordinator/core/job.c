@@ -167,12 +167,19 @@ void job_touch(struct coord *coord, struct coord_job *job)
 /* Something of the host is free, or back, or gone. */
 void job_wake_host(struct coord *coord, struct coord_host *host)
 {
+    uint32_t n_free;
+
     for (size_t i = 0; i < host->jobs.n; i++) {
         job_wake(coord, host->jobs.items[i]);
     }
+    n_free = place_free_of(host);
+    coord->most_free = n_free > coord->most_free ? n_free : coord->most_free;
     for (size_t i = 0; coord->n_homeless > 0 && i < coord->jobs.n; i++) {
-        if (coord->jobs.items[i]->host == NULL) {
-            job_wake(coord, coord->jobs.items[i]);
+        struct coord_job *job = coord->jobs.items[i];
+
+        if (job->host == NULL &&
+            (job->rec->making != NULL || job->rec->job->n_ranks <= n_free)) {
+            job_wake(coord, job);
         }
     }
 }

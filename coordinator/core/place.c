@@ -62,7 +62,7 @@ bool place_any(const struct coord_host *host,
     }
     for (uint32_t i = 0; i < host->rec->n_devices; i++) {
         if (is_usable(host, job, i)) {
-            if (n_found < n && ret != NULL) {
+            if (n_found < n) {
                 ret[n_found] = i;
             }
             n_found++;
@@ -84,34 +84,56 @@ bool place_on(const struct coord_host *host,
     if (!place_any(host, job, n, ret, ret_n)) {
         return false;
     }
-    for (size_t i = 0; job->host == host && i < rec->n_wanted; i++) {
+    if (job->host != host || rec->n_wanted != n) {
+        return true;
+    }
+    for (uint32_t i = 0; i < n; i++) {
         uint32_t index = rec->wanted[i]->index;
 
         n_found += index < host->rec->n_devices && is_usable(host, job, index);
     }
-    for (uint32_t i = 0; n_found == rec->n_wanted && i < n && i < n_found;
-         i++) {
+    for (uint32_t i = 0; n_found == n && i < n; i++) {
         ret[i] = rec->wanted[i]->index;
     }
     return true;
 }
 
+uint32_t place_free_of(const struct coord_host *host)
+{
+    uint32_t n_free = 0;
+
+    if (host->session == 0 || !host_is_clear(host, NULL)) {
+        return 0;
+    }
+    for (uint32_t i = 0; i < host->rec->n_devices; i++) {
+        n_free += is_usable(host, NULL, i);
+    }
+    return n_free;
+}
+
 struct coord_host *
-place_choose(const struct coord *coord, const struct coord_job *job, uint32_t n)
+place_choose(struct coord *coord, const struct coord_job *job, uint32_t n)
 {
     struct coord_host *best = NULL;
     uint32_t n_best = 0;
+    uint32_t n_most = 0;
 
+    if (n > coord->most_free) {
+        return NULL; /* or each of many jobs would ask each of many hosts */
+    }
     for (size_t i = 0; i < coord->hosts.n; i++) {
         struct coord_host *host = coord->hosts.items[i];
-        uint32_t n_free = 0;
+        uint32_t n_free = place_free_of(host);
 
-        if (place_any(host, job, n, NULL, &n_free) &&
-            (best == NULL || n_free > n_best)) {
+        n_most = n_free > n_most ? n_free : n_most;
+        if (n_free >= n && (best == NULL || n_free > n_best) &&
+            host->session != 0 && host_is_clear(host, NULL) &&
+            !host_is_stranger(host, job->rec->job->name)) {
             best = host;
             n_best = n_free;
         }
     }
+    coord->most_free = n_most;
     return best;
 }
 

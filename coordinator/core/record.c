@@ -138,10 +138,12 @@ static const char *job_fault(const Retile__Coordinator__JobRecord *rec)
 
 static enum base_code load_job(struct coord *coord,
                                struct base_str id,
+                               size_t n_bytes,
                                Retile__Coordinator__JobRecord *rec,
                                struct base_err *err)
 {
     const char *fault = NULL;
+    struct coord_job *job;
 
     if (rec->job == NULL || !is_id(id, rec->job->name) ||
         id.len >= NAME_BYTES) {
@@ -160,7 +162,11 @@ static enum base_code load_job(struct coord *coord,
         return base_fail(err, BASE_LIMIT, "more than %" PRIu32 " jobs",
                          coord->limits.max_jobs);
     }
-    (void)job_add(coord, rec); /* failing is sticky */
+    job = job_add(coord, rec);
+    if (job != NULL) { /* failing is sticky */
+        job->n_bytes = n_bytes;
+        coord->n_bytes += n_bytes;
+    }
     return BASE_OK;
 }
 
@@ -257,7 +263,7 @@ enum base_code coord_load(struct coord *coord,
     }
     switch (kind) {
     case COORD_JOB:
-        rc = load_job(coord, id, rec, err);
+        rc = load_job(coord, id, body.len, rec, err);
         break;
     case COORD_HOST:
         rc = load_host(coord, id, rec, err);

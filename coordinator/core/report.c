@@ -39,6 +39,11 @@ static void raise_numbers(struct coord *coord,
     if (status->attempt != NULL && status->attempt->number > highest) {
         highest = status->attempt->number;
     }
+    if (status->plan != NULL && status->plan->number > rec->plan &&
+        status->plan->number <= MAX_NUMBER) {
+        rec->plan = status->plan->number;
+        job_touch(coord, job);
+    }
     if (highest > rec->highest && highest <= MAX_NUMBER) {
         rec->highest = highest;
         job_touch(coord, job);

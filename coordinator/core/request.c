@@ -72,6 +72,17 @@ void call_refuse(struct coord *coord,
     reply(coord, refusal);
 }
 
+bool call_is_too_much(struct coord *coord, const struct coord_call *call)
+{
+    if (coord->n_bytes <= MAX_STATE_BYTES) {
+        return false;
+    }
+    call_refuse(coord, call, RPC_RESOURCE_EXHAUSTED,
+                "the records of jobs have %zu bytes, no more than %d are kept",
+                coord->n_bytes, MAX_STATE_BYTES);
+    return true;
+}
+
 /* Answers that are kept. */
 
 static const char *request_id(const void *item)
@@ -125,6 +136,7 @@ static void drop_oldest(struct coord *coord)
     memmove(coord->requests.items + oldest, coord->requests.items + oldest + 1,
             (coord->requests.n - oldest - 1) * sizeof(*coord->requests.items));
     coord->requests.n--;
+    coord->n_kept -= request->rec->response.len;
     request->is_gone = true;
     request_dirty(coord, request);
 }
@@ -150,6 +162,7 @@ void request_add(struct coord *coord,
             (coord->requests.n - at) * sizeof(*coord->requests.items));
     coord->requests.items[at] = request;
     coord->requests.n++;
+    coord->n_kept += rec->response.len;
 }
 
 static void keep(struct coord *coord,
@@ -186,7 +199,8 @@ static void keep(struct coord *coord,
     rec->time_ns = coord->now.wall_ns;
     rec->order = ++coord->revision;
     while (coord->requests.n > 0 &&
-           coord->requests.n >= coord->limits.max_requests) {
+           (coord->requests.n >= coord->limits.max_requests ||
+            coord->n_kept + packed.len > MAX_KEPT_BYTES)) {
         drop_oldest(coord);
     }
     request_add(coord, call->request_id, rec);

@@ -13,8 +13,9 @@ show_job(struct coord *coord, const struct coord_job *job, bool is_whole)
     return coord_copy_out(coord, &shown);
 }
 
-Retile__V1__Device *
-show_device(struct coord *coord, const struct coord_host *host, uint32_t index)
+/* Borrows from the state. */
+static Retile__V1__Device device_of(const struct coord_host *host,
+                                    uint32_t index)
 {
     Retile__V1__Device shown = *host->rec->devices[index];
     const struct coord_job *job = place_user(host, index);
@@ -23,24 +24,32 @@ show_device(struct coord *coord, const struct coord_host *host, uint32_t index)
     shown.state = (Retile__V1__DeviceState)device_state(host, index);
     shown.reason = (char *)(uintptr_t)device_reason(host, index);
     shown.job = job != NULL ? job->rec->job->name : none;
+    return shown;
+}
+
+Retile__V1__Device *
+show_device(struct coord *coord, const struct coord_host *host, uint32_t index)
+{
+    const Retile__V1__Device shown = device_of(host, index);
+
     return coord_copy_out(coord, &shown);
 }
 
 Retile__V1__Host *show_host(struct coord *coord, const struct coord_host *host)
 {
     Retile__V1__Host shown = *host->rec;
-    Retile__V1__Device **devices = base_arena_alloc(
-        coord->actions->arena, shown.n_devices + 1, sizeof(*devices));
+    BASE_AUTO_MEM Retile__V1__Device *all =
+        calloc(shown.n_devices + 1, sizeof(*all));
+    BASE_AUTO_MEM Retile__V1__Device **devices =
+        calloc(shown.n_devices + 1, sizeof(*devices));
 
-    if (devices == NULL) {
+    if (all == NULL || devices == NULL) {
         coord_no_mem(coord);
         return NULL;
     }
     for (uint32_t i = 0; i < shown.n_devices; i++) {
-        devices[i] = show_device(coord, host, i);
-        if (devices[i] == NULL) {
-            return NULL;
-        }
+        all[i] = device_of(host, i);
+        devices[i] = &all[i];
     }
     shown.devices = devices;
     return coord_copy_out(coord, &shown);

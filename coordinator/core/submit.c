@@ -193,6 +193,9 @@ void call_submit(struct coord *coord, const struct coord_call *call)
                     request->name);
         return;
     }
+    if (call_is_too_much(coord, call)) {
+        return;
+    }
     if (coord->jobs.n >= coord->limits.max_jobs) {
         call_refuse(coord, call, RPC_RESOURCE_EXHAUSTED,
                     "there are %zu jobs already", coord->jobs.n);

@@ -114,7 +114,8 @@ void target_publish(struct coord *coord, struct coord_job *job, bool is_again)
     target.job = rec->job->name;
     target.state = rec->job->state;
     target.reason = rec->job->reason;
-    target.highest = rec->highest;
+    /* Of a job whose versions are lost nothing is given up: they may be back. */
+    target.highest = rec->job->state != JOB_LOST ? rec->highest : 0;
     if (rec->job->state == JOB_REMOVING) {
         target.is_gone = true;
     } else {

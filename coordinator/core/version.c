@@ -353,6 +353,9 @@ void call_pin(struct coord *coord, const struct coord_call *call)
     if (version == NULL) {
         return;
     }
+    if (request->why[0] != '\0' && call_is_too_much(coord, call)) {
+        return;
+    }
     if (strcmp(version->pinned, request->why) != 0) {
         coord_text(coord, &version->pinned, "%s", request->why);
         tell(coord, job, version,

@@ -1,5 +1,5 @@
 /* What is rare: what agents and clients may say and seldom do, hosts that come
- * back after they were forgotten, records that are old, lists that are long. */
+ * back after they were forgotten, records that are old or large. */
 #include "tests/unit/unit.h"
 
 #include <stdio.h>
@@ -57,6 +57,17 @@ static void forget(struct lab *lab, bool force)
     request.host = text("h");
     request.force = force;
     lab_call(lab, "/retile.v1.Devices/ForgetHost", &request);
+}
+
+static void remove_job(struct lab *lab, const char *name)
+{
+    Retile__V1__RemoveJobRequest request;
+
+    retile__v1__remove_job_request__init(&request);
+    request.request_id = text("remove");
+    request.name = text(name);
+    request.force = true;
+    lab_call(lab, "/retile.v1.Jobs/Remove", &request);
 }
 
 static void hello(struct lab *lab, struct lab_status *status)
@@ -306,18 +317,13 @@ static void import(struct lab *lab)
 static void test_vote_that_is_lost_of_a_job_that_is_removed(void **state)
 {
     struct lab lab;
-    Retile__V1__RemoveJobRequest removal;
     Retile__V1__VoteRequest lost;
 
     (void)state;
     import(&lab);
     vote(&lab, 1, 0, 10, gpt_spec, "tp=2");
     assert_int_equal(lab.decision, RETILE__V1__DECISION__DECISION_COMMIT);
-    retile__v1__remove_job_request__init(&removal);
-    removal.request_id = text("remove");
-    removal.name = text("gpt");
-    removal.force = true;
-    lab_call(&lab, "/retile.v1.Jobs/Remove", &removal);
+    remove_job(&lab, "gpt");
     lab_skip(&lab);
     retile__v1__vote_request__init(&lost);
     lost.session = lab.session;
@@ -420,6 +426,46 @@ static void test_old_copy_does_not_roll_back_again(void **state)
     lab_done(&lab);
 }
 
+static void test_plan_of_an_old_copy_is_not_taken_for_a_new_one(void **state)
+{
+    struct lab lab;
+    struct lab_status status;
+
+    (void)state;
+    run_gpt(&lab, &status);
+    save(&lab, &status, 1, 1, 10);
+    status.status.plan = &status.plan; /* which nobody remembers */
+    status.plan.number = 1;
+    status.plan.layout = text("mesh: {tp: 4}\nrules:\n  - {match: '*'}\n");
+    status.plan.mesh = text("tp=4");
+    hello(&lab, &status);
+    lab_skip(&lab);
+    rescale(&lab, "r", "tp=1", false);
+    lab_status(&lab, &status.status);
+    lab_expect(&lab, "> gpt running g1 running load=0 on=0,1 port=29500 "
+                     "next=11 plan 2 keep=1\n");
+    lab_done(&lab);
+}
+
+static void test_nothing_of_a_lost_job_is_given_up(void **state)
+{
+    struct lab lab;
+    struct lab_status status;
+    const Retile__V1__ToAgent *sent;
+
+    (void)state;
+    run_gpt(&lab, &status);
+    save(&lab, &status, 1, 1, 10);
+    status.status.n_versions = 0;
+    lab_status(&lab, &status.status);
+    assert_int_equal(lab.actions.sends.n, 1);
+    sent = (const Retile__V1__ToAgent *)lab.actions.sends.items[0].message;
+    assert_int_equal(sent->job->state, JOB_LOST);
+    assert_int_equal(sent->job->n_keep, 0);
+    assert_int_equal(sent->job->highest, 0); /* what is above stays */
+    lab_done(&lab);
+}
+
 static void test_job_cannot_keep_more_than_there_may_be(void **state)
 {
     struct lab lab;
@@ -492,6 +538,70 @@ static void test_request_id_of_two_plans_is_kept_once(void **state)
     lab_done(&lab);
 }
 
+static void test_records_of_jobs_are_bounded_together(void **state)
+{
+    struct lab lab;
+    struct lab_status status;
+    size_t n_bytes;
+
+    (void)state;
+    run_gpt(&lab, &status);
+    save(&lab, &status, 1, 1, 10);
+    n_bytes = lab.coord->n_bytes;
+    lab_restart(&lab);
+    hello(&lab, &status);
+    assert_int_equal(lab.coord->n_bytes, n_bytes);
+    lab_skip(&lab);
+    lab.coord->n_bytes = MAX_STATE_BYTES + 1;
+    submit(&lab, "other");
+    rescale(&lab, "r", "", false);
+    pin(&lab, 1, "good");
+#define TOO_MUCH                                                               \
+    "= RESOURCE_EXHAUSTED the records of jobs have 268435457 bytes, no more "  \
+    "than 268435456 are kept\n"
+    lab_expect(&lab, TOO_MUCH TOO_MUCH TOO_MUCH);
+    lab.coord->n_bytes = n_bytes;
+    lab_done(&lab);
+}
+
+static void test_oldest_answers_go_when_they_are_large(void **state)
+{
+    struct lab lab;
+    struct lab_status status;
+
+    (void)state;
+    run_gpt(&lab, &status);
+    submit(&lab, "a");
+    submit(&lab, "b");
+    assert_int_equal(lab.coord->requests.n, 3);
+    lab.coord->n_kept += MAX_KEPT_BYTES;
+    submit(&lab, "c");
+    assert_int_equal(lab.coord->requests.n, 1);
+    lab_done(&lab);
+}
+
+static void test_job_goes_where_there_is_room_since(void **state)
+{
+    struct lab lab;
+    struct lab_status status;
+
+    (void)state;
+    run_gpt(&lab, &status);
+    submit(&lab, "second");
+    submit(&lab, "third"); /* asks each host: none has room */
+    remove_job(&lab, "third");
+    lab_hello(&lab, "i", "00000000000000000000000000000002", 2, NULL, 0);
+    lab_skip(&lab);
+    submit(&lab, "fourth");
+    lab_expect(&lab,
+               "fourth: waiting\n"
+               "fourth: generation 1 preparing\n"
+               "fourth: starting\n"
+               "= OK\n"
+               "> fourth starting g1 preparing load=0 on=0,1 port=0 next=0\n");
+    lab_done(&lab);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -508,9 +618,14 @@ int main(void)
         cmocka_unit_test(test_committed_save_that_is_not_published_is_left),
         cmocka_unit_test(test_old_copy_does_not_import_again),
         cmocka_unit_test(test_old_copy_does_not_roll_back_again),
+        cmocka_unit_test(test_plan_of_an_old_copy_is_not_taken_for_a_new_one),
+        cmocka_unit_test(test_nothing_of_a_lost_job_is_given_up),
         cmocka_unit_test(test_job_cannot_keep_more_than_there_may_be),
         cmocka_unit_test(test_rescale_is_refused_when_too_many_versions_stay),
         cmocka_unit_test(test_request_id_of_two_plans_is_kept_once),
+        cmocka_unit_test(test_records_of_jobs_are_bounded_together),
+        cmocka_unit_test(test_oldest_answers_go_when_they_are_large),
+        cmocka_unit_test(test_job_goes_where_there_is_room_since),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
