@@ -95,7 +95,8 @@ void rpc_message_free(ProtobufCMessage *message);
 
 /* Certificates, PEM.  Both ends show one and check the other's.  The paths are
  * borrowed during the call that takes them.  A server looks at its files again
- * at each handshake, so that replaced ones count for new connections. */
+ * at each handshake, so that replaced ones count for new connections; a channel
+ * keeps what it has read. */
 struct rpc_tls {
     const char *ca_path; /* who may have signed the peer's certificate */
     const char

@@ -18,7 +18,9 @@ enum {
     RPC_MAX_ANSWER_BYTES = 64 << 20,
     RPC_SEND_HIGH_BYTES = 256 << 10,
     RPC_SEND_MAX_BYTES = 8 << 20,
-    RPC_QUOTA_BYTES = 512 << 20, /* that core may hold for a server */
+    /* What core may hold for a server: it looks at a message's size when it has
+     * the whole of it, so this is what bounds one that is too large. */
+    RPC_QUOTA_BYTES = 512 << 20,
     RPC_KEEPALIVE_MS = 20000,
     RPC_KEEPALIVE_TIMEOUT_MS = 10000,
 };

@@ -16,6 +16,11 @@
  * of them calls back.  A call that is to be answered outside of its callbacks
  * is kept with rpc_call_ref.
  *
+ * Who can connect can take memory, for core (1.51) looks at a message's size when
+ * it has the whole of it, and bounds metadata by the frame, not in all.  The first
+ * ends at 512 MiB for a server, the second nowhere: certificates, or a directory
+ * of mode 0700, are what keeps strangers out.
+ *
  * The standard services grpc.health.v1.Health and grpc.reflection (v1,
  * v1alpha) are always there. */
 #ifndef PROTO_RPC_SERVER_H
