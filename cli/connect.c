@@ -204,8 +204,8 @@ IS_LIKE(struct list, has_more, Retile__V1__ListDevicesResponse, has_more);
 static enum base_code
 append(struct list *list, struct list *page, struct base_err *err)
 {
-    struct list_item **items =
-        reallocarray(list->items, list->n + page->n + 1, sizeof(*items));
+    struct list_item **items = reallocarray(list->items, list->n + page->n + 1,
+                                            sizeof(struct list_item *));
 
     if (items == NULL) {
         return base_fail(err, BASE_NO_MEM, "cannot list them all");

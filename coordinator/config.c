@@ -30,11 +30,11 @@ static const char *const origin_names[] = {"default", "file", "environment",
 
 struct key {
     const char *name;
-    enum type type;
     size_t at;         /* in struct coord_config */
     const char *text;  /* the default; NULL: the core's limit */
     const char *value; /* what --help calls it: the unit, or FILE */
     const char *help;
+    enum type type;
     uint32_t min; /* of a number */
     uint32_t max;
     bool is_reloaded; /* by SIGHUP */
@@ -43,21 +43,21 @@ struct key {
 #define AT(field) offsetof(struct coord_config, field)
 #define LIMIT(name, field, unit, help, min, max)                               \
     {                                                                          \
-        name, TYPE_NUMBER, AT(limits.field), NULL, unit, help, min, max, false \
+        name, AT(limits.field), NULL, unit, help, TYPE_NUMBER, min, max, false \
     }
 #define TEXT(name, field, text, value, help)                                   \
     {                                                                          \
-        name, TYPE_TEXT, AT(field), text, value, help, 0, 0, false             \
+        name, AT(field), text, value, help, TYPE_TEXT, 0, 0, false             \
     }
 #define NUMBER(name, field, text, unit, help, min, max)                        \
     {                                                                          \
-        name, TYPE_NUMBER, AT(field), text, unit, help, min, max, false        \
+        name, AT(field), text, unit, help, TYPE_NUMBER, min, max, false        \
     }
 
 static const struct key keys[] = {
-    {"listen", TYPE_LIST, AT(listen),
-     "unix:/run/retile-coordinator/coordinator.sock", "ADDRESS",
-     "unix:PATH or HOST:PORT; several times for several", 0, 0, false},
+    {"listen", AT(listen), "unix:/run/retile-coordinator/coordinator.sock",
+     "ADDRESS", "unix:PATH or HOST:PORT; several times for several", TYPE_LIST,
+     0, 0, false},
     TEXT("db",
          db,
          "/var/lib/retile-coordinator/coordinator.db",
@@ -76,10 +76,10 @@ static const struct key keys[] = {
          "",
          "NAME",
          "the CLUSTER in certificates; any when it is empty"),
-    {"log-level", TYPE_LEVEL, AT(log_level), "notice", "LEVEL",
-     "error, warning, notice, info or debug", 0, 0, true},
-    {"log-format", TYPE_FORMAT, AT(log_format), "text", "FORMAT",
-     "text, or json: a line each", 0, 0, false},
+    {"log-level", AT(log_level), "notice", "LEVEL",
+     "error, warning, notice, info or debug", TYPE_LEVEL, 0, 0, true},
+    {"log-format", AT(log_format), "text", "FORMAT",
+     "text, or json: a line each", TYPE_FORMAT, 0, 0, false},
     NUMBER("max-events",
            max_events,
            "100000",
