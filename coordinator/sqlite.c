@@ -140,8 +140,7 @@ failed(const struct sqlite *sqlite, sqlite3 *db, struct base_err *err)
     default:
         break;
     }
-    (void)base_fail(err, ours, "%s: %s (SQLite %d)", sqlite->path, text, code);
-    return ours; /* as the analyzer sees, it is none that means success */
+    return base_fail(err, ours, "%s: %s (SQLite %d)", sqlite->path, text, code);
 }
 
 static enum base_code run(const struct sqlite *sqlite,
@@ -155,7 +154,8 @@ static enum base_code run(const struct sqlite *sqlite,
     return BASE_OK;
 }
 
-/* The first column of the first row, a number. */
+/* The first column of the first row, a number; else 0, so that the analyzer need
+ * not see that an error is one. */
 static enum base_code ask_number(const struct sqlite *sqlite,
                                  sqlite3 *db,
                                  const char *text,
@@ -164,6 +164,7 @@ static enum base_code ask_number(const struct sqlite *sqlite,
 {
     AUTO_STATEMENT *statement = NULL;
 
+    *ret = 0;
     if (sqlite3_prepare_v2(db, text, -1, &statement, NULL) != SQLITE_OK ||
         sqlite3_step(statement) != SQLITE_ROW) {
         return failed(sqlite, db, err);
