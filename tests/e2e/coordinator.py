@@ -491,7 +491,7 @@ def case_a_slow_watcher_is_ended(top):
 
 def case_stopped_for_longer_than_a_lease(top):
     """What it could not hear of is not lost: hosts that renew stay."""
-    coordinator = Coordinator(top, "--lease-ms", "2000", "--renew-ms", "100")
+    coordinator = Coordinator(top, "--lease-ms", "1500", "--renew-ms", "100")
     api = coordinator.api()
     agents = [Agent(api, host=f"h{i}", store=f"{i:032x}") for i in range(20)]
     for agent in agents:
@@ -510,10 +510,10 @@ def case_stopped_for_longer_than_a_lease(top):
     try:
         newest = api("Watch/Revision").newest
         coordinator.process.send_signal(signal.SIGSTOP)
-        time.sleep(3)
+        time.sleep(2.2)
         coordinator.process.send_signal(signal.SIGCONT)
         same(api.code("Jobs/List"), "OK")
-        time.sleep(0.5)
+        time.sleep(0.3)
         same(api("Watch/Revision").newest, newest, "no host was lost")
         # One that does not is.
         agents.pop(0)
