@@ -145,6 +145,7 @@ static enum base_code start(struct coordinator *c, struct base_err *err)
         .check = rpc_check,
         .authorize = coord_access_authorize,
         .authorize_ctx = &c->access,
+        .max_message_bytes = RPC_HELLO_MAX_BYTES,
         .send_max_bytes = c->config.max_stream_bytes,
         .send_high_bytes = c->config.max_stream_bytes / 32,
         .max_calls = c->config.limits.max_hosts + c->config.max_watchers +

@@ -11,6 +11,10 @@
 
 #include "base/err.h"
 
+/* The largest request: a Hello, which says all that a host has.  A server that
+ * takes those takes messages of this size (rpc_server_options). */
+enum { RPC_HELLO_MAX_BYTES = 32 << 20 };
+
 /* Check @message and all that is in it.
  * Errors: BASE_BAD_ARG  names message, field, value and bound */
 enum base_code rpc_check(const ProtobufCMessage *message,

@@ -11,6 +11,8 @@
 #include <retile/v1/watch.pb-c.h>
 #include <stddef.h>
 
+#include "proto/check.h"
+
 enum {
     MAX_NAME = 128,
     MAX_ID = 64,
@@ -483,7 +485,7 @@ static const struct rule host_job[] = {
 
 static const struct rule_message messages[] = {
     /* What agents send most stands first. */
-    ONE_OF(from_agent, 4 << 20),
+    ONE_OF(from_agent, RPC_HELLO_MAX_BYTES),
     PART(renew),
     PART(hello),
     PART(job_status),

@@ -14,6 +14,7 @@
 
 #include <stdatomic.h>
 
+#include "proto/check.h"
 #include "proto/rpc_client.h"
 #include "proto/rpc_server.h"
 #include "worker/decide.h"
@@ -27,7 +28,7 @@
 
 enum {
     WORKER_MAX_JOBS = 1024,
-    WORKER_MAX_MESSAGE_BYTES = 4 << 20,
+    WORKER_MAX_MESSAGE_BYTES = RPC_HELLO_MAX_BYTES,
     WORKER_TEXT_BYTES = BASE_ERR_TEXT_BYTES,
 };
 

@@ -222,6 +222,19 @@ class AgentWith(Agent):
         return super().hello()
 
 
+def case_much_to_say(top):
+    """A host says all that it has at once, and that may be much."""
+    coordinator = Coordinator(top)
+    layout = lab.LAYOUT + "# " + "x" * 200000 + "\n"
+    jobs = {f"j{i}": dict(job=f"j{i}", highest=4, versions=[
+        dict(number=number, kind="ATTEMPT_SAVE", n_bytes=1000, layout=layout,
+             mesh="dp=2") for number in range(1, 5)]) for i in range(10)}
+    agent = AgentWith(coordinator.api(), jobs)
+    assert agent.welcomed.wait(20), agent.end
+    same(agent.over.wait(0.2), False)
+    coordinator.stop()
+
+
 def case_full_disk(top):
     """A commit that finds no space ends it; nobody was told of what is not there."""
     coordinator = Coordinator(top, fault="coordinator.commit=nospace@2")
@@ -324,7 +337,9 @@ def case_abuse(top):
         assert found.split(":")[0] in ("INVALID_ARGUMENT", "INTERNAL"), found
     starts(code("Jobs/Submit", b"\x0a\x02\xff\xfe"), "INVALID_ARGUMENT")
     starts(code("Jobs/Submit", b"\x1a" + b"\x80\x80\x80\x04" +
-                b"x" * (8 << 20)), "RESOURCE_EXHAUSTED")
+                b"x" * (8 << 20)), "INVALID_ARGUMENT")
+    starts(code("Jobs/Submit", b"\x1a" + b"\x80\x80\x80\x14" +
+                b"x" * (40 << 20)), "RESOURCE_EXHAUSTED")
     has(api.code("Jobs/Get", name="../etc"), "GetJobRequest.name is '../etc'")
     has(api.code("Jobs/Submit", name="x"), "request_id is not set")
     has(api.code("Jobs/Submit", request_id="x", name="x",
