@@ -187,6 +187,26 @@ static void submit(struct world *world)
     send(world, "/retile.v1.Jobs/Submit", &request);
 }
 
+/* Some of the job's host, in any order: as many as ranks, or not. */
+static void choose_devices(struct world *world,
+                           Retile__V1__RescaleRequest *request)
+{
+    static Retile__V1__Device devices[MAX_SLOTS];
+    static Retile__V1__Device *list[MAX_SLOTS];
+    uint32_t host = (uint32_t)world_random(world, world->n_hosts);
+    uint32_t first = (uint32_t)world_random(world, MAX_SLOTS);
+    uint32_t n = 1 + (uint32_t)world_random(world, MAX_SLOTS);
+
+    for (uint32_t i = 0; i < n; i++) {
+        retile__v1__device__init(&devices[i]);
+        devices[i].host = world->hosts[host].name;
+        devices[i].index = (first + i) % MAX_SLOTS;
+        list[i] = &devices[i];
+    }
+    request->devices = list;
+    request->n_devices = n;
+}
+
 static void rescale(struct world *world, char *job)
 {
     Retile__V1__RescaleRequest request;
@@ -200,6 +220,9 @@ static void rescale(struct world *world, char *job)
     request.to = world_chance(world, 5) ? "" : to;
     request.dry_run = world_chance(world, 8);
     request.deadline_s = (uint32_t)(2 + world_random(world, 10));
+    if (world_chance(world, 3)) {
+        choose_devices(world, &request);
+    }
     send_as(world, "/retile.v1.Jobs/Rescale", &request, request.dry_run);
 }
 
