@@ -30,9 +30,12 @@ static const char *generation_fault(const Retile__V1__Job *job,
     if (generation->number >= next) {
         return "generation.number";
     }
+    if (generation->state == GENERATION_ENDED ||
+        generation->state == GENERATION_REVOKED) {
+        return NULL; /* its host may be forgotten */
+    }
     for (size_t i = 0; i < generation->n_placements; i++) {
-        if (strcmp(generation->placements[i]->host, job->host) != 0 &&
-            job->host[0] != '\0') {
+        if (strcmp(generation->placements[i]->host, job->host) != 0) {
             return "generation.placements";
         }
     }

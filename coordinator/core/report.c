@@ -22,36 +22,33 @@ static bool is_ahead(const struct coord_job *job,
             seen_generation(status) <= MAX_NUMBER);
 }
 
+static void
+raise(struct coord *coord, struct coord_job *job, uint64_t *number, uint64_t to)
+{
+    if (to > *number && to <= MAX_NUMBER) {
+        *number = to;
+        job_touch(coord, job);
+    }
+}
+
 /* Numbers that the host has seen and we have not: we are an old copy. */
 static void raise_numbers(struct coord *coord,
                           struct coord_job *job,
                           const Retile__V1__JobStatus *status)
 {
     Retile__Coordinator__JobRecord *rec = job->rec;
-    uint64_t highest = status->highest;
-    uint64_t generation = seen_generation(status);
 
+    raise(coord, job, &rec->highest, status->highest);
     for (size_t i = 0; i < status->n_versions; i++) {
-        highest = status->versions[i]->number > highest
-                      ? status->versions[i]->number
-                      : highest;
+        raise(coord, job, &rec->highest, status->versions[i]->number);
     }
-    if (status->attempt != NULL && status->attempt->number > highest) {
-        highest = status->attempt->number;
+    if (status->attempt != NULL) {
+        raise(coord, job, &rec->highest, status->attempt->number);
     }
-    if (status->plan != NULL && status->plan->number > rec->plan &&
-        status->plan->number <= MAX_NUMBER) {
-        rec->plan = status->plan->number;
-        job_touch(coord, job);
+    if (status->plan != NULL) {
+        raise(coord, job, &rec->plan, status->plan->number);
     }
-    if (highest > rec->highest && highest <= MAX_NUMBER) {
-        rec->highest = highest;
-        job_touch(coord, job);
-    }
-    if (generation >= rec->next_generation && generation <= MAX_NUMBER) {
-        rec->next_generation = generation + 1;
-        job_touch(coord, job);
-    }
+    raise(coord, job, &rec->next_generation, seen_generation(status) + 1);
     if (status->revision > coord->revision && status->revision <= MAX_NUMBER) {
         coord->revision = status->revision;
     }

@@ -275,7 +275,8 @@ void version_report(struct coord *coord,
             attempt_abort(coord, job, "its bytes are lost");
         }
         job_move(coord, job, JOB_LOST, why);
-    } else if (rec->state == JOB_LOST && rec->n_versions > 0) {
+    } else if (rec->state == JOB_LOST && rec->n_versions > 0 &&
+               rec->n_ranks > 0) {
         job_move(coord, job, JOB_WAITING, "its bytes are there again");
     }
 }
@@ -410,6 +411,11 @@ void call_rollback(struct coord *coord, const struct coord_call *call)
         job->rec->job->change->phase != CHANGE_STARTING) {
         call_refuse(coord, call, RPC_FAILED_PRECONDITION, "%s is under way: %s",
                     request->job, job->rec->job->change->what);
+        return;
+    }
+    if (job->rec->making != NULL || job->rec->job->n_ranks == 0) {
+        call_refuse(coord, call, RPC_FAILED_PRECONDITION,
+                    "%s has no first version yet", request->job);
         return;
     }
     if (layout_mesh_ranks(version->mesh) == 0) {

@@ -8,7 +8,7 @@
  *   5. when faults end, every job comes to its end, and every call is answered
  *
  * Beside these the models check what they see: no device has two processes, a
- * loaded version is there, numbers ascend (agent.c, training.c). */
+ * loaded version is there and the newest, numbers ascend (agent.c, training.c). */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -75,6 +75,13 @@ void training_start(struct world *world,
         if (job->versions[i].number == generation->load) {
             job->step = job->loaded_step = job->versions[i].step;
         }
+        if (job->versions[i].number > generation->load) {
+            world_fault(world,
+                        "%s: generation %" PRIu64 " loads %" PRIu64 ", %" PRIu64
+                        " is there",
+                        job->name, job->run, generation->load,
+                        job->versions[i].number);
+        }
     }
     job->tp = job->n_ranks;
     job->last_step = LAST_STEP;
