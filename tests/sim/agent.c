@@ -902,6 +902,9 @@ void agent_reply(struct world *world,
         if (is_commit) {
             sim_publish(world, call->host, job);
         }
+        if (call->is_lost && !is_save) {
+            job->failed_attempt = call->number; /* it is tried once */
+        }
         job->voted.number = 0;
         job->is_damaged = false;
         if (is_commit) {
