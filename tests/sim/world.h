@@ -223,12 +223,20 @@ size_t records_lower(const struct world *world,
 void records_done(struct sim_record *items, size_t n);
 void coordinator_task(struct world *world, struct task *task);
 
-/* agent.c */
+/* agent.c, agent_work.c */
+static inline void sim_raise(uint64_t *number, uint64_t to)
+{
+    *number = *number > to ? *number : to;
+}
+
 void agent_task(struct world *world, struct task *task);
 void agent_start(struct world *world, uint32_t host);
 void agent_die(struct world *world, uint32_t host, int64_t for_ns);
 void agent_pause(struct world *world, uint32_t host, bool is_paused);
 void agent_lose_store(struct world *world, uint32_t host);
+void agent_do_work(struct world *world, const struct task *task);
+/* Its texts are not the caller's. */
+Retile__V1__Version agent_version(const struct sim_version *from);
 void agent_status(struct world *world, uint32_t host, struct sim_job *job);
 void agent_reconcile(struct world *world, uint32_t host, struct sim_job *job);
 void agent_break(struct world *world, uint64_t session);
