@@ -365,7 +365,6 @@ static const struct rule target_attempt[] = {
 };
 static const struct rule target_plan[] = {
     NUMBER("number", 1, INT64_MAX),
-    COUNT("version"),
     TEXT("to", MAX_LAYOUT),
 };
 static const struct rule target_pin[] = {

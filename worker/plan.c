@@ -221,7 +221,7 @@ static enum base_code bind(const struct store_root *root,
     BASE_AUTO(ptc_spec) spec = NULL;
     BASE_AUTO(store_target) target = NULL;
 
-    BASE_TRY(store_version_open(root, job, wanted->version, &version, err));
+    BASE_TRY(store_version_open(root, job, 0, &version, err));
     BASE_TRY(store_source_open_version(root, &version, &source, err));
     BASE_TRY(worker_spec_for(wanted->to, source, &spec, err));
     BASE_TRY(store_target_open(source, &spec, &target, err));
