@@ -30,8 +30,9 @@ struct slot {
     unsigned n_dropped;
 };
 
-static const char *const level_names[] = {"error", "warning", "notice", "info",
-                                          "debug"};
+const char *const base_level_names[] = {"error", "warning", "notice",
+                                        "info",  "debug",   NULL};
+const char *const base_log_format_names[] = {"text", "json", NULL};
 
 static const char *program = "retile"; /* set before threads */
 static atomic_int level_max = BASE_NOTICE;
@@ -44,12 +45,10 @@ void base_log_init(const char *name)
 {
     /* No thread runs yet. NOLINTNEXTLINE(concurrency-mt-unsafe) */
     const char *wanted = getenv("RETILE_LOG");
-    size_t i;
 
     program = name;
-    for (i = 0; wanted != NULL && i < sizeof(level_names) / sizeof(char *);
-         i++) {
-        if (strcmp(wanted, level_names[i]) == 0) {
+    for (size_t i = 0; wanted != NULL && base_level_names[i] != NULL; i++) {
+        if (strcmp(wanted, base_level_names[i]) == 0) {
             base_log_set_level((enum base_level)i);
         }
     }
@@ -136,8 +135,8 @@ begin_json(struct base_buf *line, enum base_level level, const char *sentence)
     (void)base_buf_addf(line, "{\"time\":\"%s.%03ldZ\",\"program\":", text,
                         now.tv_nsec / 1000000);
     (void)base_buf_add_json(line, base_str_of(program));
-    (void)base_buf_addf(line,
-                        ",\"level\":\"%s\",\"message\":", level_names[level]);
+    (void)base_buf_addf(
+        line, ",\"level\":\"%s\",\"message\":", base_level_names[level]);
     (void)base_buf_add_json(line, base_str_of(sentence));
 }
 
@@ -209,8 +208,8 @@ void base_log_(enum base_level level, const char *sentence, ...)
     if (is_json) {
         begin_json(&line, level, sentence);
     } else {
-        (void)base_buf_addf(&line, "%s: %s: %s", program, level_names[level],
-                            sentence);
+        (void)base_buf_addf(&line, "%s: %s: %s", program,
+                            base_level_names[level], sentence);
     }
     va_start(args, sentence);
     while ((key = va_arg(args, const char *)) != NULL &&

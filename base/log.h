@@ -22,6 +22,10 @@ enum base_log_format {
     BASE_LOG_JSON,
 };
 
+/* Of each, in the order of its values; NULL ends them. */
+extern const char *const base_level_names[];
+extern const char *const base_log_format_names[];
+
 /* Set the program's name (borrowed for ever), the level: RETILE_LOG
  * (error..debug), default notice, and the format: RETILE_LOG_FORMAT (text, json).
  * Call once from main, before threads. */

@@ -1,23 +1,17 @@
-/* The settings of retile-coordinator: one table of key, type, default, unit, help.
- *
- *   defaults < FILE of --config < RETILE_COORDINATOR_KEY < options
- *
+/* The settings of retile-coordinator: base/settings.h, with our table.
  * Text belongs to the configuration.  Owner: main. */
 #ifndef COORDINATOR_CONFIG_H
 #define COORDINATOR_CONFIG_H
 
 #include <stdbool.h>
-#include <stdio.h>
+#include <stdint.h>
 
-#include "base/err.h"
-#include "base/log.h"
+#include "base/settings.h"
 #include "coordinator/core/core.h"
-
-enum { COORD_CONFIG_LISTEN = 16 };
 
 struct coord_config {
     struct coord_limits limits;
-    const char *listen[COORD_CONFIG_LISTEN + 1]; /* NULL ends it */
+    const char *listen[BASE_SETTINGS_LIST + 1]; /* NULL ends it */
     const char *db;
     const char *tls_cert; /* empty: none, as all below */
     const char *tls_key;
@@ -33,8 +27,7 @@ struct coord_config {
     uint32_t max_stream_bytes;
     uint32_t grace_ms;
     struct base_arena *arena;
-    unsigned char *origins; /* of each key */
-    char **argv;            /* to read it again */
+    char **argv; /* to read it again */
     int argc;
 };
 
@@ -42,26 +35,15 @@ void coord_config_done(struct coord_config *config);
 #define COORD_AUTO_CONFIG                                                      \
     __attribute__((cleanup(coord_config_done))) struct coord_config
 
-/* What a command line asks for beside settings. */
-struct coord_config_asks {
-    bool help;
-    bool version;
-    bool print;
-};
-
 /* Read all of it; *config is to be zeroed or as this left it.  @argv is borrowed
  * for the configuration's life.
- * Errors: BASE_BAD_ARG    an option or a variable (named)
- *         BASE_BAD_INPUT  the file: "FILE:LINE: ..."; the nearest key is named
- *         BASE_NOT_FOUND, BASE_IO, BASE_NO_MEM */
+ * *ret_is_done: --help, --version or --print-config was answered; *config is as
+ * it was.
+ * Errors: as base_settings_read(); BASE_BAD_ARG  what does not go together */
 enum base_code coord_config_read(int argc,
                                  char **argv,
                                  struct coord_config *config,
-                                 struct coord_config_asks *ret_asks,
+                                 bool *ret_is_done,
                                  struct base_err *err) BASE_MUST_CHECK;
-
-/* Each key, its value and where it is from, as YAML that can be read again. */
-void coord_config_print(const struct coord_config *config, FILE *out);
-void coord_config_help(FILE *out);
 
 #endif

@@ -19,7 +19,6 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/notify.h"
-#include "base/version.h"
 #include "coordinator/config.h"
 #include "coordinator/driver.h"
 #include "coordinator/services.h"
@@ -175,10 +174,10 @@ static enum base_code start(struct coordinator *c, struct base_err *err)
 static void reload(struct coordinator *c)
 {
     COORD_AUTO_CONFIG fresh = {0};
-    struct coord_config_asks asks;
     struct base_err err = {0};
+    bool is_done;
 
-    if (coord_config_read(c->config.argc, c->config.argv, &fresh, &asks,
+    if (coord_config_read(c->config.argc, c->config.argv, &fresh, &is_done,
                           &err) != BASE_OK) {
         base_log(BASE_WARNING, "the settings stay as they were", "error",
                  err.text);
@@ -225,20 +224,11 @@ static void wait_for_end(struct coordinator *c)
 static enum base_code
 run(int argc, char **argv, struct coordinator *c, struct base_err *err)
 {
-    struct coord_config_asks asks = {0};
+    bool is_done;
 
     BASE_TRY(base_fault_init(err));
-    BASE_TRY(coord_config_read(argc, argv, &c->config, &asks, err));
-    if (asks.help) {
-        coord_config_help(stdout);
-        return BASE_OK;
-    }
-    if (asks.version) {
-        (void)printf("retile-coordinator %s\n", RETILE_VERSION);
-        return BASE_OK;
-    }
-    if (asks.print) {
-        coord_config_print(&c->config, stdout);
+    BASE_TRY(coord_config_read(argc, argv, &c->config, &is_done, err));
+    if (is_done) {
         return BASE_OK;
     }
     base_log_set_level(c->config.log_level);

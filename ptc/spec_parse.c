@@ -16,14 +16,14 @@
 #define N_KEYS(keys)     (sizeof(keys) / sizeof((keys)[0]))
 
 static enum base_code read_mesh(const struct ptc_spec_reader *reader,
-                                const struct ptc_yaml_node *node,
+                                const struct base_yaml_node *node,
                                 const char *key,
                                 struct ptc_mesh *mesh)
 {
-    const struct ptc_yaml_node *entry;
+    const struct base_yaml_node *entry;
     uint64_t n_ranks = 1;
 
-    BASE_TRY(ptc_spec_check_kind(reader, node, key, PTC_YAML_MAP));
+    BASE_TRY(ptc_spec_check_kind(reader, node, key, BASE_YAML_MAP));
     for (entry = node->children; entry != NULL; entry = entry->next) {
         struct ptc_axis *axis = &mesh->axes[mesh->n_axes];
         uint64_t size;
@@ -48,11 +48,11 @@ static enum base_code read_mesh(const struct ptc_spec_reader *reader,
 }
 
 static enum base_code read_meshes(const struct ptc_spec_reader *reader,
-                                  const struct ptc_yaml_node *root)
+                                  const struct base_yaml_node *root)
 {
-    const struct ptc_yaml_node *mesh = ptc_spec_find(root, "mesh");
-    const struct ptc_yaml_node *others = ptc_spec_find(root, "meshes");
-    const struct ptc_yaml_node *entry;
+    const struct base_yaml_node *mesh = ptc_spec_find(root, "mesh");
+    const struct base_yaml_node *others = ptc_spec_find(root, "meshes");
+    const struct base_yaml_node *entry;
     struct ptc_spec *spec = reader->spec;
 
     if (mesh == NULL) {
@@ -65,7 +65,7 @@ static enum base_code read_meshes(const struct ptc_spec_reader *reader,
     if (others == NULL) {
         return BASE_OK;
     }
-    BASE_TRY(ptc_spec_check_kind(reader, others, "meshes", PTC_YAML_MAP));
+    BASE_TRY(ptc_spec_check_kind(reader, others, "meshes", BASE_YAML_MAP));
     for (entry = others->children; entry != NULL; entry = entry->next) {
         uint32_t i = spec->n_meshes;
 
@@ -89,7 +89,7 @@ static enum base_code read_meshes(const struct ptc_spec_reader *reader,
 
 /* Refuse an expression that does not compile. */
 static enum base_code check_pattern(const struct ptc_spec_reader *reader,
-                                    const struct ptc_yaml_node *node,
+                                    const struct base_yaml_node *node,
                                     const char *key,
                                     struct base_str pattern)
 {
@@ -108,7 +108,7 @@ static enum base_code check_pattern(const struct ptc_spec_reader *reader,
 
 /* How many numbers there are in all must be a number too. */
 static enum base_code read_counts(const struct ptc_spec_reader *reader,
-                                  const struct ptc_yaml_node *node,
+                                  const struct base_yaml_node *node,
                                   struct ptc_numbered *ret)
 {
     uint64_t sum = 0;
@@ -132,21 +132,21 @@ static enum base_code read_counts(const struct ptc_spec_reader *reader,
 
 /* `stages` or `experts`; @pattern_key is the name of its expression. */
 static enum base_code read_numbered(const struct ptc_spec_reader *reader,
-                                    const struct ptc_yaml_node *node,
+                                    const struct base_yaml_node *node,
                                     const char *key,
                                     const char *pattern_key,
                                     struct ptc_numbered *ret)
 {
     const char *const keys[] = {"axis", pattern_key, "counts", "interleave"};
-    const struct ptc_yaml_node *axis;
-    const struct ptc_yaml_node *value;
+    const struct base_yaml_node *axis;
+    const struct base_yaml_node *value;
     uint64_t interleave = 1;
 
     ret->interleave = 1;
     if (node == NULL) {
         return BASE_OK;
     }
-    BASE_TRY(ptc_spec_check_kind(reader, node, key, PTC_YAML_MAP));
+    BASE_TRY(ptc_spec_check_kind(reader, node, key, BASE_YAML_MAP));
     BASE_TRY(ptc_spec_check_keys(reader, node, keys, N_KEYS(keys)));
     axis = ptc_spec_find(node, "axis");
     value = ptc_spec_find(node, pattern_key);
@@ -154,7 +154,7 @@ static enum base_code read_numbered(const struct ptc_spec_reader *reader,
         return ptc_spec_fail(reader, node, key, "`%s` is missing",
                              axis == NULL ? "axis" : pattern_key);
     }
-    BASE_TRY(ptc_spec_check_kind(reader, axis, "axis", PTC_YAML_TEXT));
+    BASE_TRY(ptc_spec_check_kind(reader, axis, "axis", BASE_YAML_TEXT));
     BASE_TRY(ptc_spec_name(reader, axis, "axis", axis->text, &ret->axis));
     BASE_TRY(ptc_spec_text(reader, value, pattern_key, PTC_PATTERN_MAX_BYTES,
                            &ret->pattern));
@@ -174,14 +174,14 @@ static enum base_code read_numbered(const struct ptc_spec_reader *reader,
 }
 
 static enum base_code read_order(const struct ptc_spec_reader *reader,
-                                 const struct ptc_yaml_node *node,
+                                 const struct base_yaml_node *node,
                                  struct ptc_flat *flat)
 {
-    const struct ptc_yaml_node *item;
+    const struct base_yaml_node *item;
     struct base_str *order;
     uint32_t i = 0;
 
-    BASE_TRY(ptc_spec_check_kind(reader, node, "order", PTC_YAML_LIST));
+    BASE_TRY(ptc_spec_check_kind(reader, node, "order", BASE_YAML_LIST));
     order = ptc_spec_alloc(reader, node->n_children, sizeof(*order));
     if (order == NULL) {
         return BASE_NO_MEM;
@@ -197,10 +197,10 @@ static enum base_code read_order(const struct ptc_spec_reader *reader,
 }
 
 static enum base_code read_bucket(const struct ptc_spec_reader *reader,
-                                  const struct ptc_yaml_node *node,
+                                  const struct base_yaml_node *node,
                                   struct ptc_flat *flat)
 {
-    if (node->kind != PTC_YAML_TEXT ||
+    if (node->kind != BASE_YAML_TEXT ||
         !base_str_eq(node->text, BASE_STR("layer"))) {
         return ptc_spec_u64(reader, node, "bucket", 1, INT64_MAX,
                             &flat->bucket_elems);
@@ -214,18 +214,18 @@ static enum base_code read_bucket(const struct ptc_spec_reader *reader,
 }
 
 static enum base_code read_flat(const struct ptc_spec_reader *reader,
-                                const struct ptc_yaml_node *node,
+                                const struct base_yaml_node *node,
                                 struct ptc_flat *flat)
 {
     static const char *const keys[] = {"over", "order", "bucket", "align"};
-    const struct ptc_yaml_node *value;
+    const struct base_yaml_node *value;
 
     BASE_TRY(ptc_spec_name(reader, node, "flats", node->key, &flat->name));
     if (base_str_eq(flat->name, BASE_STR("optim"))) {
         return ptc_spec_fail(reader, node, "flats",
                              "'optim' is the prefix of optimizer state");
     }
-    BASE_TRY(ptc_spec_check_kind(reader, node, "flats", PTC_YAML_MAP));
+    BASE_TRY(ptc_spec_check_kind(reader, node, "flats", BASE_YAML_MAP));
     BASE_TRY(ptc_spec_check_keys(reader, node, keys, N_KEYS(keys)));
     flat->align_elems = 1;
     value = ptc_spec_find(node, "over");
@@ -254,15 +254,15 @@ static enum base_code read_flat(const struct ptc_spec_reader *reader,
 }
 
 static enum base_code read_flats(const struct ptc_spec_reader *reader,
-                                 const struct ptc_yaml_node *flats)
+                                 const struct base_yaml_node *flats)
 {
-    const struct ptc_yaml_node *entry;
+    const struct base_yaml_node *entry;
     struct ptc_spec *spec = reader->spec;
 
     if (flats == NULL) {
         return BASE_OK;
     }
-    BASE_TRY(ptc_spec_check_kind(reader, flats, "flats", PTC_YAML_MAP));
+    BASE_TRY(ptc_spec_check_kind(reader, flats, "flats", BASE_YAML_MAP));
     if (flats->n_children > PTC_MAX_FLATS) {
         return ptc_spec_fail(reader, flats, "flats", "more than %u",
                              PTC_MAX_FLATS);
@@ -280,7 +280,7 @@ static enum base_code read_flats(const struct ptc_spec_reader *reader,
 }
 
 static enum base_code read_on_change(const struct ptc_spec_reader *reader,
-                                     const struct ptc_yaml_node *node,
+                                     const struct base_yaml_node *node,
                                      enum ptc_on_change *ret)
 {
     static const struct {
@@ -294,7 +294,7 @@ static enum base_code read_on_change(const struct ptc_spec_reader *reader,
     size_t i;
 
     for (i = 0; i < N_KEYS(words); i++) {
-        if (node->kind == PTC_YAML_TEXT &&
+        if (node->kind == BASE_YAML_TEXT &&
             base_str_eq(node->text, base_str_of(words[i].text))) {
             *ret = words[i].value;
             return BASE_OK;
@@ -305,11 +305,11 @@ static enum base_code read_on_change(const struct ptc_spec_reader *reader,
 }
 
 static enum base_code read_object(const struct ptc_spec_reader *reader,
-                                  const struct ptc_yaml_node *node,
+                                  const struct base_yaml_node *node,
                                   struct ptc_object_rule *object)
 {
     static const char *const keys[] = {"varies", "on_change"};
-    const struct ptc_yaml_node *value;
+    const struct base_yaml_node *value;
     uint32_t axis;
     uint32_t i;
 
@@ -322,10 +322,10 @@ static enum base_code read_object(const struct ptc_spec_reader *reader,
                              "expected a glob of 1 to %u bytes",
                              PTC_SPEC_GLOB_MAX_BYTES);
     }
-    if (node->kind == PTC_YAML_NULL) {
+    if (node->kind == BASE_YAML_NULL) {
         return BASE_OK;
     }
-    BASE_TRY(ptc_spec_check_kind(reader, node, "objects", PTC_YAML_MAP));
+    BASE_TRY(ptc_spec_check_kind(reader, node, "objects", BASE_YAML_MAP));
     BASE_TRY(ptc_spec_check_keys(reader, node, keys, N_KEYS(keys)));
     value = ptc_spec_find(node, "varies");
     if (value != NULL) {
@@ -345,15 +345,15 @@ static enum base_code read_object(const struct ptc_spec_reader *reader,
 }
 
 static enum base_code read_objects(const struct ptc_spec_reader *reader,
-                                   const struct ptc_yaml_node *objects)
+                                   const struct base_yaml_node *objects)
 {
-    const struct ptc_yaml_node *entry;
+    const struct base_yaml_node *entry;
     struct ptc_spec *spec = reader->spec;
 
     if (objects == NULL) {
         return BASE_OK;
     }
-    BASE_TRY(ptc_spec_check_kind(reader, objects, "objects", PTC_YAML_MAP));
+    BASE_TRY(ptc_spec_check_kind(reader, objects, "objects", BASE_YAML_MAP));
     spec->objects =
         ptc_spec_alloc(reader, objects->n_children, sizeof(*spec->objects));
     if (spec->objects == NULL) {
@@ -367,14 +367,14 @@ static enum base_code read_objects(const struct ptc_spec_reader *reader,
 }
 
 static enum base_code read_spec(const struct ptc_spec_reader *reader,
-                                const struct ptc_yaml_node *root)
+                                const struct base_yaml_node *root)
 {
     static const char *const keys[] = {"mesh",  "meshes", "stages", "experts",
                                        "flats", "rules",  "objects"};
     struct ptc_spec *spec = reader->spec;
-    const struct ptc_yaml_node *rules;
+    const struct base_yaml_node *rules;
 
-    BASE_TRY(ptc_spec_check_kind(reader, root, "spec", PTC_YAML_MAP));
+    BASE_TRY(ptc_spec_check_kind(reader, root, "spec", BASE_YAML_MAP));
     BASE_TRY(ptc_spec_check_keys(reader, root, keys, N_KEYS(keys)));
     BASE_TRY(read_meshes(reader, root));
     BASE_TRY(read_numbered(reader, ptc_spec_find(root, "stages"), "stages",
@@ -400,7 +400,7 @@ static enum base_code check_canonical(const struct ptc_spec_reader *reader)
     if (ptc_spec_format(reader->spec, &text, NULL) == BASE_LIMIT) {
         return base_fail(reader->err, BASE_LIMIT,
                          "%.*s: its canonical text is longer than %u bytes",
-                         PTC_YAML_MAX_ORIGIN, reader->origin,
+                         BASE_YAML_MAX_ORIGIN, reader->origin,
                          PTC_SPEC_MAX_BYTES);
     }
     return base_buf_check(&text, reader->err);
@@ -415,7 +415,7 @@ enum base_code ptc_spec_parse(struct base_str text,
     BASE_AUTO(ptc_spec) spec = calloc(1, sizeof(*spec));
     struct ptc_spec_reader reader = {
         .origin = origin, .spec = spec, .err = err};
-    const struct ptc_yaml_node *root;
+    const struct base_yaml_node *root;
 
     if (tree == NULL || spec == NULL) {
         return base_fail(err, BASE_NO_MEM, "cannot allocate a spec");
@@ -427,9 +427,9 @@ enum base_code ptc_spec_parse(struct base_str text,
     if (text.len > PTC_SPEC_MAX_BYTES) {
         return base_fail(
             err, BASE_LIMIT, "%.*s: a spec of %zu bytes, more than %u",
-            PTC_YAML_MAX_ORIGIN, origin, text.len, PTC_SPEC_MAX_BYTES);
+            BASE_YAML_MAX_ORIGIN, origin, text.len, PTC_SPEC_MAX_BYTES);
     }
-    BASE_TRY(ptc_yaml_parse(text, origin, tree, &root, err));
+    BASE_TRY(base_yaml_parse(text, origin, tree, &root, err));
     BASE_TRY(read_spec(&reader, root));
     BASE_TRY(check_canonical(&reader));
     *ret = base_steal(&spec);

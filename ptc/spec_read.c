@@ -11,7 +11,7 @@
 enum { NAME_MAX_BYTES = 32, MAX_KNOWN = 256 };
 
 void ptc_spec_fail_(const struct ptc_spec_reader *reader,
-                    const struct ptc_yaml_node *node,
+                    const struct base_yaml_node *node,
                     const char *key,
                     const char *fmt,
                     ...)
@@ -23,7 +23,8 @@ void ptc_spec_fail_(const struct ptc_spec_reader *reader,
     (void)vsnprintf(text, sizeof(text), fmt, args); /* cut is good enough */
     va_end(args);
     (void)base_fail(reader->err, BASE_BAD_INPUT, "%.*s:%u: %s: %s",
-                    PTC_YAML_MAX_ORIGIN, reader->origin, node->line, key, text);
+                    BASE_YAML_MAX_ORIGIN, reader->origin, node->line, key,
+                    text);
 }
 
 void *ptc_spec_alloc(const struct ptc_spec_reader *reader,
@@ -38,10 +39,10 @@ void *ptc_spec_alloc(const struct ptc_spec_reader *reader,
     return ptr;
 }
 
-const struct ptc_yaml_node *ptc_spec_find(const struct ptc_yaml_node *map,
-                                          const char *key)
+const struct base_yaml_node *ptc_spec_find(const struct base_yaml_node *map,
+                                           const char *key)
 {
-    const struct ptc_yaml_node *entry;
+    const struct base_yaml_node *entry;
     struct base_str wanted = base_str_of(key);
 
     for (entry = map->children; entry != NULL; entry = entry->next) {
@@ -52,25 +53,25 @@ const struct ptc_yaml_node *ptc_spec_find(const struct ptc_yaml_node *map,
     return NULL;
 }
 
-static const char *kind_text(enum ptc_yaml_kind kind)
+static const char *kind_text(enum base_yaml_kind kind)
 {
     switch (kind) {
-    case PTC_YAML_NULL:
+    case BASE_YAML_NULL:
         return "nothing";
-    case PTC_YAML_TEXT:
+    case BASE_YAML_TEXT:
         return "a plain value";
-    case PTC_YAML_LIST:
+    case BASE_YAML_LIST:
         return "a list";
-    case PTC_YAML_MAP:
+    case BASE_YAML_MAP:
         return "a mapping";
     }
     return "?";
 }
 
 enum base_code ptc_spec_check_kind(const struct ptc_spec_reader *reader,
-                                   const struct ptc_yaml_node *node,
+                                   const struct base_yaml_node *node,
                                    const char *key,
-                                   enum ptc_yaml_kind kind)
+                                   enum base_yaml_kind kind)
 {
     if (node->kind != kind) {
         return ptc_spec_fail(reader, node, key, "expected %s, found %s",
@@ -80,11 +81,11 @@ enum base_code ptc_spec_check_kind(const struct ptc_spec_reader *reader,
 }
 
 enum base_code ptc_spec_check_keys(const struct ptc_spec_reader *reader,
-                                   const struct ptc_yaml_node *map,
+                                   const struct base_yaml_node *map,
                                    const char *const *known,
                                    size_t n_known)
 {
-    const struct ptc_yaml_node *entry;
+    const struct base_yaml_node *entry;
 
     for (entry = map->children; entry != NULL; entry = entry->next) {
         const char *nearest;
@@ -101,7 +102,7 @@ enum base_code ptc_spec_check_keys(const struct ptc_spec_reader *reader,
         nearest = base_str_nearest(entry->key, known, n_known);
         return base_fail(
             reader->err, BASE_BAD_INPUT, "%.*s:%u: %.*s: unknown key%s%s%s",
-            PTC_YAML_MAX_ORIGIN, reader->origin, entry->line,
+            BASE_YAML_MAX_ORIGIN, reader->origin, entry->line,
             BASE_STR_FMT(entry->key), nearest != NULL ? "; did you mean '" : "",
             nearest != NULL ? nearest : "", nearest != NULL ? "'?" : "");
     }
@@ -109,7 +110,7 @@ enum base_code ptc_spec_check_keys(const struct ptc_spec_reader *reader,
 }
 
 enum base_code ptc_spec_u64(const struct ptc_spec_reader *reader,
-                            const struct ptc_yaml_node *node,
+                            const struct base_yaml_node *node,
                             const char *key,
                             uint64_t min,
                             uint64_t max,
@@ -118,7 +119,7 @@ enum base_code ptc_spec_u64(const struct ptc_spec_reader *reader,
     uint64_t value;
     bool has_zeros = node->text.len > 1 && node->text.ptr[0] == '0';
 
-    if (node->kind != PTC_YAML_TEXT || !node->is_plain || has_zeros ||
+    if (node->kind != BASE_YAML_TEXT || !node->is_plain || has_zeros ||
         !base_parse_u64(node->text, &value) || value < min || value > max) {
         return ptc_spec_fail(reader, node, key,
                              "expected a number from %" PRIu64 " to %" PRIu64,
@@ -129,18 +130,18 @@ enum base_code ptc_spec_u64(const struct ptc_spec_reader *reader,
 }
 
 enum base_code ptc_spec_u64_list(const struct ptc_spec_reader *reader,
-                                 const struct ptc_yaml_node *node,
+                                 const struct base_yaml_node *node,
                                  const char *key,
                                  uint64_t min,
                                  uint64_t max,
                                  const uint64_t **ret,
                                  uint32_t *ret_n)
 {
-    const struct ptc_yaml_node *item;
+    const struct base_yaml_node *item;
     uint64_t *values;
     uint32_t i = 0;
 
-    BASE_TRY(ptc_spec_check_kind(reader, node, key, PTC_YAML_LIST));
+    BASE_TRY(ptc_spec_check_kind(reader, node, key, BASE_YAML_LIST));
     values = ptc_spec_alloc(reader, node->n_children, sizeof(*values));
     if (values == NULL) {
         return BASE_NO_MEM;
@@ -155,17 +156,17 @@ enum base_code ptc_spec_u64_list(const struct ptc_spec_reader *reader,
 }
 
 enum base_code ptc_spec_u32_list(const struct ptc_spec_reader *reader,
-                                 const struct ptc_yaml_node *node,
+                                 const struct base_yaml_node *node,
                                  const char *key,
                                  uint32_t max,
                                  const uint32_t **ret,
                                  uint32_t *ret_n)
 {
-    const struct ptc_yaml_node *item;
+    const struct base_yaml_node *item;
     uint32_t *values;
     uint32_t i = 0;
 
-    BASE_TRY(ptc_spec_check_kind(reader, node, key, PTC_YAML_LIST));
+    BASE_TRY(ptc_spec_check_kind(reader, node, key, BASE_YAML_LIST));
     values = ptc_spec_alloc(reader, node->n_children, sizeof(*values));
     if (values == NULL) {
         return BASE_NO_MEM;
@@ -182,14 +183,14 @@ enum base_code ptc_spec_u32_list(const struct ptc_spec_reader *reader,
 }
 
 enum base_code ptc_spec_bool(const struct ptc_spec_reader *reader,
-                             const struct ptc_yaml_node *node,
+                             const struct base_yaml_node *node,
                              const char *key,
                              bool *ret)
 {
     if (node == NULL) {
         return BASE_OK;
     }
-    if (node->kind == PTC_YAML_TEXT && node->is_plain) {
+    if (node->kind == BASE_YAML_TEXT && node->is_plain) {
         if (base_str_eq(node->text, BASE_STR("true"))) {
             *ret = true;
             return BASE_OK;
@@ -214,12 +215,12 @@ static enum base_code copy(const struct ptc_spec_reader *reader,
 }
 
 enum base_code ptc_spec_text(const struct ptc_spec_reader *reader,
-                             const struct ptc_yaml_node *node,
+                             const struct base_yaml_node *node,
                              const char *key,
                              size_t max,
                              struct base_str *ret)
 {
-    BASE_TRY(ptc_spec_check_kind(reader, node, key, PTC_YAML_TEXT));
+    BASE_TRY(ptc_spec_check_kind(reader, node, key, BASE_YAML_TEXT));
     if (node->text.len == 0 || node->text.len > max) {
         return ptc_spec_fail(reader, node, key,
                              "expected 1 to %zu bytes of text", max);
@@ -249,7 +250,7 @@ static bool is_name(struct base_str text)
 }
 
 enum base_code ptc_spec_name(const struct ptc_spec_reader *reader,
-                             const struct ptc_yaml_node *node,
+                             const struct base_yaml_node *node,
                              const char *key,
                              struct base_str text,
                              struct base_str *ret)
@@ -264,18 +265,18 @@ enum base_code ptc_spec_name(const struct ptc_spec_reader *reader,
 }
 
 enum base_code ptc_spec_axis_names(const struct ptc_spec_reader *reader,
-                                   const struct ptc_yaml_node *node,
+                                   const struct base_yaml_node *node,
                                    const char *key,
                                    struct base_str *ret,
                                    uint32_t *ret_n)
 {
-    const struct ptc_yaml_node *item;
+    const struct base_yaml_node *item;
     uint32_t n = 0;
     uint32_t i;
 
-    BASE_TRY(ptc_spec_check_kind(reader, node, key, PTC_YAML_LIST));
+    BASE_TRY(ptc_spec_check_kind(reader, node, key, BASE_YAML_LIST));
     for (item = node->children; item != NULL; item = item->next) {
-        BASE_TRY(ptc_spec_check_kind(reader, item, key, PTC_YAML_TEXT));
+        BASE_TRY(ptc_spec_check_kind(reader, item, key, BASE_YAML_TEXT));
         if (n == PTC_MAX_AXES) {
             return ptc_spec_fail(reader, item, key, "more than %d axes",
                                  PTC_MAX_AXES);
@@ -295,7 +296,7 @@ enum base_code ptc_spec_axis_names(const struct ptc_spec_reader *reader,
 }
 
 enum base_code ptc_spec_axis(const struct ptc_spec_reader *reader,
-                             const struct ptc_yaml_node *node,
+                             const struct base_yaml_node *node,
                              const char *key,
                              uint32_t mesh,
                              struct base_str name,

@@ -17,10 +17,10 @@ static const char *const rule_keys[] = {
 #define N_RULE_KEYS (sizeof(rule_keys) / sizeof(rule_keys[0]))
 
 static enum base_code read_match(const struct ptc_spec_reader *reader,
-                                 const struct ptc_yaml_node *map,
+                                 const struct base_yaml_node *map,
                                  struct ptc_rule *rule)
 {
-    const struct ptc_yaml_node *match = ptc_spec_find(map, "match");
+    const struct base_yaml_node *match = ptc_spec_find(map, "match");
 
     if (match == NULL) {
         return ptc_spec_fail(reader, map, "match", "this rule has none");
@@ -31,7 +31,7 @@ static enum base_code read_match(const struct ptc_spec_reader *reader,
 
 /* The index of the mesh or flat that @node names among @names. */
 static enum base_code read_index(const struct ptc_spec_reader *reader,
-                                 const struct ptc_yaml_node *node,
+                                 const struct base_yaml_node *node,
                                  const char *key,
                                  const char *const *names,
                                  uint32_t n,
@@ -40,7 +40,7 @@ static enum base_code read_index(const struct ptc_spec_reader *reader,
     const char *nearest;
     uint32_t i;
 
-    BASE_TRY(ptc_spec_check_kind(reader, node, key, PTC_YAML_TEXT));
+    BASE_TRY(ptc_spec_check_kind(reader, node, key, BASE_YAML_TEXT));
     for (i = 0; i < n; i++) {
         if (base_str_eq(node->text, base_str_of(names[i]))) {
             *ret = i;
@@ -55,10 +55,10 @@ static enum base_code read_index(const struct ptc_spec_reader *reader,
 }
 
 static enum base_code read_mesh(const struct ptc_spec_reader *reader,
-                                const struct ptc_yaml_node *map,
+                                const struct base_yaml_node *map,
                                 struct ptc_rule *rule)
 {
-    const struct ptc_yaml_node *node = ptc_spec_find(map, "mesh");
+    const struct base_yaml_node *node = ptc_spec_find(map, "mesh");
     const struct ptc_spec *spec = reader->spec;
     const char *names[PTC_MAX_MESHES];
     uint32_t i;
@@ -76,10 +76,10 @@ static enum base_code read_mesh(const struct ptc_spec_reader *reader,
 }
 
 static enum base_code read_flat(const struct ptc_spec_reader *reader,
-                                const struct ptc_yaml_node *map,
+                                const struct base_yaml_node *map,
                                 struct ptc_rule *rule)
 {
-    const struct ptc_yaml_node *node = ptc_spec_find(map, "flat");
+    const struct base_yaml_node *node = ptc_spec_find(map, "flat");
     const struct ptc_spec *spec = reader->spec;
     const char *names[PTC_MAX_FLATS];
     uint32_t i;
@@ -95,13 +95,13 @@ static enum base_code read_flat(const struct ptc_spec_reader *reader,
 }
 
 static enum base_code read_dim_axis(const struct ptc_spec_reader *reader,
-                                    const struct ptc_yaml_node *node,
+                                    const struct base_yaml_node *node,
                                     const struct ptc_rule *rule,
                                     struct ptc_dim_rule *dim)
 {
     uint32_t axis;
 
-    BASE_TRY(ptc_spec_check_kind(reader, node, "dims", PTC_YAML_TEXT));
+    BASE_TRY(ptc_spec_check_kind(reader, node, "dims", BASE_YAML_TEXT));
     BASE_TRY(
         ptc_spec_axis(reader, node, "dims", rule->mesh, node->text, &axis));
     /* Twice is refused below, but must not overrun the array here. */
@@ -114,12 +114,12 @@ static enum base_code read_dim_axis(const struct ptc_spec_reader *reader,
 }
 
 static enum base_code read_dims(const struct ptc_spec_reader *reader,
-                                const struct ptc_yaml_node *map,
+                                const struct base_yaml_node *map,
                                 struct ptc_rule *rule)
 {
-    const struct ptc_yaml_node *dims = ptc_spec_find(map, "dims");
-    const struct ptc_yaml_node *entry;
-    const struct ptc_yaml_node *axis;
+    const struct base_yaml_node *dims = ptc_spec_find(map, "dims");
+    const struct base_yaml_node *entry;
+    const struct base_yaml_node *axis;
     uint32_t i;
 
     for (i = 0; i < PTC_MAX_DIMS; i++) {
@@ -128,7 +128,7 @@ static enum base_code read_dims(const struct ptc_spec_reader *reader,
     if (dims == NULL) {
         return BASE_OK;
     }
-    BASE_TRY(ptc_spec_check_kind(reader, dims, "dims", PTC_YAML_LIST));
+    BASE_TRY(ptc_spec_check_kind(reader, dims, "dims", BASE_YAML_LIST));
     for (entry = dims->children; entry != NULL; entry = entry->next) {
         struct ptc_dim_rule *dim;
 
@@ -137,13 +137,13 @@ static enum base_code read_dims(const struct ptc_spec_reader *reader,
                                  PTC_MAX_DIMS);
         }
         dim = &rule->dims[rule->n_dims++];
-        if (entry->kind == PTC_YAML_TEXT) {
+        if (entry->kind == BASE_YAML_TEXT) {
             BASE_TRY(read_dim_axis(reader, entry, rule, dim));
-        } else if (entry->kind == PTC_YAML_LIST) {
+        } else if (entry->kind == BASE_YAML_LIST) {
             for (axis = entry->children; axis != NULL; axis = axis->next) {
                 BASE_TRY(read_dim_axis(reader, axis, rule, dim));
             }
-        } else if (entry->kind != PTC_YAML_NULL) {
+        } else if (entry->kind != BASE_YAML_NULL) {
             return ptc_spec_fail(reader, entry, "dims",
                                  "expected ~, an axis or axes");
         }
@@ -153,7 +153,7 @@ static enum base_code read_dims(const struct ptc_spec_reader *reader,
 
 /* The dimension that an entry of `unit`, `segments` or `cuts` is about. */
 static enum base_code read_dim_key(const struct ptc_spec_reader *reader,
-                                   const struct ptc_yaml_node *entry,
+                                   const struct base_yaml_node *entry,
                                    const char *key,
                                    struct ptc_rule *rule,
                                    struct ptc_dim_rule **ret)
@@ -175,16 +175,16 @@ static enum base_code read_dim_key(const struct ptc_spec_reader *reader,
 }
 
 static enum base_code read_units(const struct ptc_spec_reader *reader,
-                                 const struct ptc_yaml_node *map,
+                                 const struct base_yaml_node *map,
                                  struct ptc_rule *rule)
 {
-    const struct ptc_yaml_node *units = ptc_spec_find(map, "unit");
-    const struct ptc_yaml_node *entry;
+    const struct base_yaml_node *units = ptc_spec_find(map, "unit");
+    const struct base_yaml_node *entry;
 
     if (units == NULL) {
         return BASE_OK;
     }
-    BASE_TRY(ptc_spec_check_kind(reader, units, "unit", PTC_YAML_MAP));
+    BASE_TRY(ptc_spec_check_kind(reader, units, "unit", BASE_YAML_MAP));
     for (entry = units->children; entry != NULL; entry = entry->next) {
         struct ptc_dim_rule *dim;
 
@@ -195,16 +195,16 @@ static enum base_code read_units(const struct ptc_spec_reader *reader,
 }
 
 static enum base_code read_segments(const struct ptc_spec_reader *reader,
-                                    const struct ptc_yaml_node *map,
+                                    const struct base_yaml_node *map,
                                     struct ptc_rule *rule)
 {
-    const struct ptc_yaml_node *segments = ptc_spec_find(map, "segments");
-    const struct ptc_yaml_node *entry;
+    const struct base_yaml_node *segments = ptc_spec_find(map, "segments");
+    const struct base_yaml_node *entry;
 
     if (segments == NULL) {
         return BASE_OK;
     }
-    BASE_TRY(ptc_spec_check_kind(reader, segments, "segments", PTC_YAML_MAP));
+    BASE_TRY(ptc_spec_check_kind(reader, segments, "segments", BASE_YAML_MAP));
     for (entry = segments->children; entry != NULL; entry = entry->next) {
         struct ptc_dim_rule *dim;
         uint64_t sum = 0;
@@ -227,7 +227,7 @@ static enum base_code read_segments(const struct ptc_spec_reader *reader,
 }
 
 static enum base_code check_cuts(const struct ptc_spec_reader *reader,
-                                 const struct ptc_yaml_node *entry,
+                                 const struct base_yaml_node *entry,
                                  const struct ptc_rule *rule,
                                  const struct ptc_dim_rule *dim)
 {
@@ -258,16 +258,16 @@ static enum base_code check_cuts(const struct ptc_spec_reader *reader,
 }
 
 static enum base_code read_cuts(const struct ptc_spec_reader *reader,
-                                const struct ptc_yaml_node *map,
+                                const struct base_yaml_node *map,
                                 struct ptc_rule *rule)
 {
-    const struct ptc_yaml_node *cuts = ptc_spec_find(map, "cuts");
-    const struct ptc_yaml_node *entry;
+    const struct base_yaml_node *cuts = ptc_spec_find(map, "cuts");
+    const struct base_yaml_node *entry;
 
     if (cuts == NULL) {
         return BASE_OK;
     }
-    BASE_TRY(ptc_spec_check_kind(reader, cuts, "cuts", PTC_YAML_MAP));
+    BASE_TRY(ptc_spec_check_kind(reader, cuts, "cuts", BASE_YAML_MAP));
     for (entry = cuts->children; entry != NULL; entry = entry->next) {
         struct ptc_dim_rule *dim;
 
@@ -289,21 +289,21 @@ static int compare_u32(const void *a, const void *b)
 
 /* `stage: 3` or `stage: [0, 3]`: sorted, so that equal sets are equal. */
 static enum base_code read_stage_list(const struct ptc_spec_reader *reader,
-                                      const struct ptc_yaml_node *node,
+                                      const struct base_yaml_node *node,
                                       struct ptc_rule *rule)
 {
-    struct ptc_yaml_node one = *node;
-    struct ptc_yaml_node list = {.kind = PTC_YAML_LIST,
-                                 .line = node->line,
-                                 .n_children = 1,
-                                 .children = &one};
+    struct base_yaml_node one = *node;
+    struct base_yaml_node list = {.kind = BASE_YAML_LIST,
+                                  .line = node->line,
+                                  .n_children = 1,
+                                  .children = &one};
     uint32_t *sorted;
     uint32_t i;
 
     one.next = NULL;
     rule->stage = PTC_STAGE_LIST;
     BASE_TRY(ptc_spec_u32_list(
-        reader, node->kind == PTC_YAML_LIST ? node : &list, "stage",
+        reader, node->kind == BASE_YAML_LIST ? node : &list, "stage",
         PTC_MAX_RANKS, &rule->stage_list, &rule->n_stage_list));
     if (rule->n_stage_list == 0) {
         return ptc_spec_fail(reader, node, "stage", "an empty list");
@@ -325,7 +325,7 @@ static enum base_code read_stage_list(const struct ptc_spec_reader *reader,
 }
 
 static enum base_code read_stage(const struct ptc_spec_reader *reader,
-                                 const struct ptc_yaml_node *map,
+                                 const struct base_yaml_node *map,
                                  struct ptc_rule *rule)
 {
     static const struct {
@@ -337,7 +337,7 @@ static enum base_code read_stage(const struct ptc_spec_reader *reader,
         {"first", PTC_STAGE_FIRST},
         {"last", PTC_STAGE_LAST},
     };
-    const struct ptc_yaml_node *node = ptc_spec_find(map, "stage");
+    const struct base_yaml_node *node = ptc_spec_find(map, "stage");
     uint64_t number;
     size_t i;
 
@@ -345,14 +345,15 @@ static enum base_code read_stage(const struct ptc_spec_reader *reader,
         return BASE_OK;
     }
     for (i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
-        if (node->kind == PTC_YAML_TEXT &&
+        if (node->kind == BASE_YAML_TEXT &&
             base_str_eq(node->text, base_str_of(words[i].text))) {
             rule->stage = words[i].kind;
             return BASE_OK;
         }
     }
-    if (node->kind != PTC_YAML_LIST &&
-        (node->kind != PTC_YAML_TEXT || !base_parse_u64(node->text, &number))) {
+    if (node->kind != BASE_YAML_LIST &&
+        (node->kind != BASE_YAML_TEXT ||
+         !base_parse_u64(node->text, &number))) {
         return ptc_spec_fail(
             reader, node, "stage",
             "expected all, layer, first, last, a number or a list of numbers");
@@ -361,10 +362,10 @@ static enum base_code read_stage(const struct ptc_spec_reader *reader,
 }
 
 static enum base_code read_tie(const struct ptc_spec_reader *reader,
-                               const struct ptc_yaml_node *map,
+                               const struct base_yaml_node *map,
                                struct ptc_rule *rule)
 {
-    const struct ptc_yaml_node *node = ptc_spec_find(map, "tie");
+    const struct base_yaml_node *node = ptc_spec_find(map, "tie");
     struct base_err why;
 
     if (node == NULL) {
@@ -388,7 +389,7 @@ static enum base_code read_tie(const struct ptc_spec_reader *reader,
 /* Which axes of its mesh a rule has used so far. */
 struct used {
     const struct ptc_spec_reader *reader;
-    const struct ptc_yaml_node *map;
+    const struct base_yaml_node *map;
     const struct ptc_rule *rule;
     uint32_t axes; /* a bit each */
 };
@@ -450,7 +451,7 @@ static enum base_code use_numbered(struct used *used,
 }
 
 static enum base_code check_axes(const struct ptc_spec_reader *reader,
-                                 const struct ptc_yaml_node *map,
+                                 const struct base_yaml_node *map,
                                  const struct ptc_rule *rule)
 {
     struct used used = {.reader = reader, .map = map, .rule = rule};
@@ -482,10 +483,10 @@ static enum base_code check_axes(const struct ptc_spec_reader *reader,
 }
 
 static enum base_code read_rule(const struct ptc_spec_reader *reader,
-                                const struct ptc_yaml_node *map,
+                                const struct base_yaml_node *map,
                                 struct ptc_rule *rule)
 {
-    BASE_TRY(ptc_spec_check_kind(reader, map, "rules", PTC_YAML_MAP));
+    BASE_TRY(ptc_spec_check_kind(reader, map, "rules", BASE_YAML_MAP));
     BASE_TRY(ptc_spec_check_keys(reader, map, rule_keys, N_RULE_KEYS));
     rule->line = map->line;
     BASE_TRY(read_match(reader, map, rule));
@@ -505,12 +506,12 @@ static enum base_code read_rule(const struct ptc_spec_reader *reader,
 }
 
 enum base_code ptc_spec_read_rules(const struct ptc_spec_reader *reader,
-                                   const struct ptc_yaml_node *rules)
+                                   const struct base_yaml_node *rules)
 {
-    const struct ptc_yaml_node *node;
+    const struct base_yaml_node *node;
     uint32_t i = 0;
 
-    BASE_TRY(ptc_spec_check_kind(reader, rules, "rules", PTC_YAML_LIST));
+    BASE_TRY(ptc_spec_check_kind(reader, rules, "rules", BASE_YAML_LIST));
     if (rules->n_children > PTC_MAX_RULES) {
         return ptc_spec_fail(reader, rules, "rules", "more than %u",
                              PTC_MAX_RULES);

@@ -167,7 +167,8 @@ static enum base_code start(struct program *program, struct base_err *err)
     const struct worker_options *options = &program->options;
     BASE_AUTO(store_root) root = NULL;
 
-    base_log_set_format(options->is_json ? BASE_LOG_JSON : BASE_LOG_TEXT);
+    base_log_set_level(options->log_level);
+    base_log_set_format(options->log_format);
     agent->options = options;
     BASE_TRY(
         worker_host_read(options->host, options->address, &agent->host, err));

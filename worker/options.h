@@ -1,4 +1,4 @@
-/* The agent's configuration: one table; defaults < file < RETILE_WORKER_KEY < options. */
+/* The agent's configuration: base/settings.h, with our table. */
 #ifndef WORKER_OPTIONS_H
 #define WORKER_OPTIONS_H
 
@@ -7,6 +7,7 @@
 #include <sys/types.h>
 
 #include "base/err.h"
+#include "base/log.h"
 #include "base/str.h"
 
 struct worker_options {
@@ -26,8 +27,9 @@ struct worker_options {
     bool has_user;          /* the training processes are another's */
     uid_t uid;              /* theirs */
     gid_t gid;
-    bool has_budget;          /* a store is made when there is none */
-    bool is_json;             /* the log */
+    bool has_budget; /* a store is made when there is none */
+    enum base_level log_level;
+    enum base_log_format log_format;
     uint32_t n_slots;         /* 0: GPUs */
     uint32_t device_check_s;  /* 0: never */
     uint64_t budget_bytes;    /* 0: what the file system has */
@@ -36,8 +38,9 @@ struct worker_options {
 };
 void worker_options_done(struct worker_options *options);
 
-/* *ret_is_done: --help, --version or --print-config was printed.
- * Errors: BASE_BAD_ARG  names the key, where it was said and what is wrong */
+/* *ret_is_done: --help, --version or --print-config was answered; *ret is as it
+ * was.
+ * Errors: as base_settings_read(); of what a value names, too */
 enum base_code worker_options_read(int argc,
                                    char **argv,
                                    struct worker_options *ret,

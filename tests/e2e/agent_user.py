@@ -171,8 +171,8 @@ def says_what_is_wrong_with_a_user():
         text = process.communicate(timeout=20)[1]
         assert process.returncode != 0, text
         return process.returncode, text
-    for uid, user, why in ((0, "no-such-user", "no such user"),
-                           (0, "4294967295", "no such number"),
+    for uid, user, why in ((0, "no-such-user", "is no user's name"),
+                           (0, "4294967295", "is no user's number"),
                            (NOBODY, "root", "only an agent of root's")):
         status, text = refusal(uid, user)
         assert status == 2 and why in text and "user" in text, text

@@ -8,6 +8,7 @@
 #include "base/io.h"
 #include "base/options.h"
 #include "base/parallel.h"
+#include "base/settings.h"
 #include "tests/fault/nth.h"
 
 static const struct tmp_dir *tmp;
@@ -226,12 +227,51 @@ static void check_rename(const struct nth_failure *failure, enum base_code rc)
     assert_int_equal(faccessat(tmp->fd, "moved", F_OK, 0), -1);
 }
 
+static char settings_file[sizeof(tmp->path) + 16];
+
+struct said {
+    const char *list[BASE_SETTINGS_LIST + 1];
+    uint32_t number;
+};
+
+static enum base_code do_settings(struct base_err *err)
+{
+    static const struct base_setting keys[] = {
+        {.name = "list",
+         BASE_SETTING_AT(LIST, struct said, list),
+         .text = "a",
+         .value = "A",
+         .letter = 'l'},
+        {.name = "number",
+         BASE_SETTING_AT(NUMBER, struct said, number),
+         .value = "N",
+         .max = 9,
+         .variable = "RETILE_TEST_NUMBER"},
+    };
+    static const struct base_settings_table table = {
+        .program = "retile-test", .keys = keys, .n_keys = N_ITEMS(keys)};
+    char *argv[] = {(char *)(uintptr_t) "retile-test",
+                    (char *)(uintptr_t) "-l",
+                    (char *)(uintptr_t) "b",
+                    (char *)(uintptr_t) "-c",
+                    settings_file,
+                    NULL};
+    BASE_AUTO(base_arena) arena = base_arena_create(BASE_SETTINGS_ARENA_BYTES);
+    const struct base_settings *settings;
+    struct said said = {0};
+
+    return arena == NULL ? no_mem(err)
+                         : base_settings_read(&table, 5, argv, arena, &said,
+                                              &settings, err);
+}
+
 static const struct nth_scenario scenarios[] = {
     {"buffer", do_buf, NULL},
     {"array", do_vec, NULL},
     {"arena", do_arena, NULL},
     {"path", do_path, NULL},
     {"options", do_options, NULL},
+    {"settings", do_settings, NULL},
     {"threads", do_parallel, NULL},
     {"write", do_write, check_write},
     {"read", do_read, NULL},
@@ -252,6 +292,12 @@ static void test_each_call_may_fail(void **state)
                               &err),
               &err);
     make_tree();
+    assert_ok(base_file_write(tmp->fd, "settings",
+                              BASE_STR("list: [x, y]\nnumber: 1\n"), &err),
+              &err);
+    (void)snprintf(settings_file, sizeof(settings_file), "%s/settings",
+                   tmp->path); /* fits */
+    (void)setenv("RETILE_TEST_NUMBER", "2", 1);
     for (size_t i = 0; i < N_ITEMS(scenarios); i++) {
         nth_run(&scenarios[i], UINT64_MAX);
     }

@@ -1,4 +1,4 @@
-#include "ptc/yaml.h"
+#include "base/yaml.h"
 
 #include "tests/unit/unit.h"
 
@@ -6,17 +6,17 @@
 
 static enum base_code parse(struct base_str text,
                             struct base_arena *arena,
-                            const struct ptc_yaml_node **ret,
+                            const struct base_yaml_node **ret,
                             struct base_err *err)
 {
-    return ptc_yaml_parse(text, "f.yaml", arena, ret, err);
+    return base_yaml_parse(text, "f.yaml", arena, ret, err);
 }
 
 static void test_tree_has_kinds_keys_and_lines(void **state)
 {
     BASE_AUTO(base_arena) arena = base_arena_create(MANY_BYTES);
-    const struct ptc_yaml_node *root;
-    const struct ptc_yaml_node *node;
+    const struct base_yaml_node *root;
+    const struct base_yaml_node *node;
     struct base_err err = {0};
 
     (void)state;
@@ -28,21 +28,21 @@ static void test_tree_has_kinds_keys_and_lines(void **state)
                              "nothing:\n"),
                     arena, &root, &err),
               &err);
-    assert_int_equal(root->kind, PTC_YAML_MAP);
+    assert_int_equal(root->kind, BASE_YAML_MAP);
     assert_int_equal(root->n_children, 3);
 
     node = root->children;
     assert_string_equal(node->key.ptr, "list");
     assert_int_equal(node->line, 2);
-    assert_int_equal(node->kind, PTC_YAML_LIST);
+    assert_int_equal(node->kind, BASE_YAML_LIST);
     assert_int_equal(node->n_children, 5);
     node = node->children;
-    assert_int_equal(node->kind, PTC_YAML_NULL);
+    assert_int_equal(node->kind, BASE_YAML_NULL);
     node = node->next;
-    assert_int_equal(node->kind, PTC_YAML_TEXT);
+    assert_int_equal(node->kind, BASE_YAML_TEXT);
     assert_false(node->is_plain);
     node = node->next;
-    assert_int_equal(node->kind, PTC_YAML_NULL);
+    assert_int_equal(node->kind, BASE_YAML_NULL);
     node = node->next;
     assert_string_equal(node->text.ptr, "7");
     assert_true(node->is_plain);
@@ -54,9 +54,26 @@ static void test_tree_has_kinds_keys_and_lines(void **state)
     node = root->children->next;
     assert_string_equal(node->key.ptr, "map");
     assert_string_equal(node->children->key.ptr, "inner");
-    assert_int_equal(node->children->kind, PTC_YAML_TEXT);
+    assert_int_equal(node->children->kind, BASE_YAML_TEXT);
     assert_int_equal(node->children->line, 5);
-    assert_int_equal(node->next->kind, PTC_YAML_NULL);
+    assert_int_equal(node->next->kind, BASE_YAML_NULL);
+}
+
+static void test_nothing_is_a_null(void **state)
+{
+    static const char *const texts[] = {"", "# only this\n", "\n\n", "~\n"};
+
+    (void)state;
+    for (size_t i = 0; i < N_ITEMS(texts); i++) {
+        BASE_AUTO(base_arena) arena = base_arena_create(MANY_BYTES);
+        const struct base_yaml_node *root = NULL;
+        struct base_err err = {0};
+
+        assert_ok(parse(base_str_of(texts[i]), arena, &root, &err), &err);
+        assert_int_equal(root->kind, BASE_YAML_NULL);
+        assert_int_equal(root->line, 1);
+        assert_null(root->children);
+    }
 }
 
 static void test_what_specs_do_not_need_is_refused(void **state)
@@ -66,8 +83,6 @@ static void test_what_specs_do_not_need_is_refused(void **state)
         enum base_code code;
         const char *error;
     } cases[] = {
-        {"", BASE_BAD_INPUT, "f.yaml:1: there is nothing in it"},
-        {"# only this\n", BASE_BAD_INPUT, "f.yaml:1: there is nothing in it"},
         {"a: &x 1\nb: 2", BASE_BAD_INPUT, "f.yaml:1: anchors are not allowed"},
         {"a: 1\nb: &x [1]", BASE_BAD_INPUT,
          "f.yaml:2: anchors are not allowed"},
@@ -123,7 +138,7 @@ static void test_what_specs_do_not_need_is_refused(void **state)
     (void)state;
     for (i = 0; i < N_ITEMS(cases); i++) {
         BASE_AUTO(base_arena) arena = base_arena_create(MANY_BYTES);
-        const struct ptc_yaml_node *root = NULL;
+        const struct base_yaml_node *root = NULL;
         struct base_err err = {0};
 
         assert_int_equal(parse(base_str_of(cases[i].text), arena, &root, &err),
@@ -139,7 +154,7 @@ static void test_what_specs_do_not_need_is_refused(void **state)
 static void test_nul_bytes_are_refused_with_their_line(void **state)
 {
     BASE_AUTO(base_arena) arena = base_arena_create(MANY_BYTES);
-    const struct ptc_yaml_node *root;
+    const struct base_yaml_node *root;
     struct base_err err = {0};
 
     (void)state;
@@ -151,14 +166,14 @@ static void test_nul_bytes_are_refused_with_their_line(void **state)
 static void test_numbers_of_nodes_and_keys_are_limited(void **state)
 {
     BASE_AUTO(base_arena) arena = base_arena_create(MANY_BYTES);
-    const struct ptc_yaml_node *root;
+    const struct base_yaml_node *root;
     struct base_err err = {0};
     BASE_AUTO_BUF text;
     unsigned i;
 
     (void)state;
     base_buf_init(&text, 4 << 20);
-    for (i = 0; i <= PTC_YAML_MAX_KEYS; i++) {
+    for (i = 0; i <= BASE_YAML_MAX_KEYS; i++) {
         assert_int_equal(base_buf_addf(&text, "k%u: 1\n", i), BASE_OK);
     }
     assert_int_equal(parse(base_buf_str(&text), arena, &root, &err),
@@ -168,7 +183,7 @@ static void test_numbers_of_nodes_and_keys_are_limited(void **state)
 
     base_buf_done(&text);
     base_buf_init(&text, 4 << 20);
-    for (i = 0; i <= PTC_YAML_MAX_NODES; i++) {
+    for (i = 0; i <= BASE_YAML_MAX_NODES; i++) {
         (void)base_buf_add(&text, i == 0 ? "[a" : ",a", 2);
     }
     assert_ok(base_buf_check(&text, &err), &err);
@@ -180,7 +195,7 @@ static void test_numbers_of_nodes_and_keys_are_limited(void **state)
 static void test_a_full_arena_is_an_error(void **state)
 {
     BASE_AUTO(base_arena) arena = base_arena_create(100);
-    const struct ptc_yaml_node *root;
+    const struct base_yaml_node *root;
     struct base_err err = {0};
 
     (void)state;
@@ -192,6 +207,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tree_has_kinds_keys_and_lines),
+        cmocka_unit_test(test_nothing_is_a_null),
         cmocka_unit_test(test_what_specs_do_not_need_is_refused),
         cmocka_unit_test(test_nul_bytes_are_refused_with_their_line),
         cmocka_unit_test(test_numbers_of_nodes_and_keys_are_limited),

@@ -1,9 +1,9 @@
 /* YAML events -> tree; see yaml.h.
  *
  * libyaml tokenises and checks grammar; this file turns its events into nodes,
- * by recursion that PTC_YAML_MAX_DEPTH bounds.  libyaml's own lookahead is
+ * by recursion that BASE_YAML_MAX_DEPTH bounds.  libyaml's own lookahead is
  * bounded by its limit of 1024 characters on simple keys. */
-#include "ptc/yaml.h"
+#include "base/yaml.h"
 
 #include <yaml.h>
 
@@ -22,7 +22,7 @@ static enum base_code fail_at(const struct reader *reader,
                               size_t line_idx,
                               const char *what)
 {
-    (void)base_fail(reader->err, code, "%.*s:%zu: %s", PTC_YAML_MAX_ORIGIN,
+    (void)base_fail(reader->err, code, "%.*s:%zu: %s", BASE_YAML_MAX_ORIGIN,
                     reader->origin, line_idx + 1, what);
     return code;
 }
@@ -51,7 +51,7 @@ static enum base_code next_event(struct reader *reader, yaml_event_t *event)
     }
     return base_fail(
         reader->err, BASE_BAD_INPUT, "%.*s:%zu: bad YAML: %s%s%s%s",
-        PTC_YAML_MAX_ORIGIN, reader->origin, parser->problem_mark.line + 1,
+        BASE_YAML_MAX_ORIGIN, reader->origin, parser->problem_mark.line + 1,
         parser->context != NULL ? parser->context : "",
         parser->context != NULL ? ": " : "",
         parser->problem != NULL ? parser->problem : "unreadable", hint);
@@ -132,18 +132,18 @@ static enum base_code check_extras(const struct reader *reader,
 static enum base_code read_node(struct reader *reader,
                                 const yaml_event_t *event,
                                 uint32_t depth,
-                                struct ptc_yaml_node **ret);
+                                struct base_yaml_node **ret);
 
 static enum base_code read_text(struct reader *reader,
                                 const yaml_event_t *event,
-                                struct ptc_yaml_node *node)
+                                struct base_yaml_node *node)
 {
     BASE_TRY(check_extras(reader, event, event->data.scalar.anchor,
                           event->data.scalar.tag));
     BASE_TRY(copy_text(reader, event, &node->text));
     node->is_plain = event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
-    node->kind = node->is_plain && is_null_text(node->text) ? PTC_YAML_NULL
-                                                            : PTC_YAML_TEXT;
+    node->kind = node->is_plain && is_null_text(node->text) ? BASE_YAML_NULL
+                                                            : BASE_YAML_TEXT;
     return BASE_OK;
 }
 
@@ -151,7 +151,7 @@ static enum base_code check_children(const struct reader *reader,
                                      const yaml_event_t *event,
                                      uint32_t depth)
 {
-    if (depth >= PTC_YAML_MAX_DEPTH) {
+    if (depth >= BASE_YAML_MAX_DEPTH) {
         return fail_at(reader, BASE_LIMIT, event->start_mark.line,
                        "nested deeper than 8 levels");
     }
@@ -161,14 +161,14 @@ static enum base_code check_children(const struct reader *reader,
 static enum base_code read_list(struct reader *reader,
                                 const yaml_event_t *event,
                                 uint32_t depth,
-                                struct ptc_yaml_node *node)
+                                struct base_yaml_node *node)
 {
-    struct ptc_yaml_node **tail = &node->children;
+    struct base_yaml_node **tail = &node->children;
 
     BASE_TRY(check_extras(reader, event, event->data.sequence_start.anchor,
                           event->data.sequence_start.tag));
     BASE_TRY(check_children(reader, event, depth));
-    node->kind = PTC_YAML_LIST;
+    node->kind = BASE_YAML_LIST;
     for (;;) {
         AUTO_EVENT item = {0};
 
@@ -185,10 +185,10 @@ static enum base_code read_list(struct reader *reader,
 /* Read a key, which must be new in @map. */
 static enum base_code read_key(struct reader *reader,
                                const yaml_event_t *event,
-                               const struct ptc_yaml_node *map,
+                               const struct base_yaml_node *map,
                                struct base_str *ret)
 {
-    const struct ptc_yaml_node *entry;
+    const struct base_yaml_node *entry;
 
     if (event->type == YAML_ALIAS_EVENT) {
         return fail_at(reader, BASE_BAD_INPUT, event->start_mark.line,
@@ -201,7 +201,7 @@ static enum base_code read_key(struct reader *reader,
     BASE_TRY(check_extras(reader, event, event->data.scalar.anchor,
                           event->data.scalar.tag));
     BASE_TRY(copy_text(reader, event, ret));
-    if (map->n_children >= PTC_YAML_MAX_KEYS) {
+    if (map->n_children >= BASE_YAML_MAX_KEYS) {
         return fail_at(reader, BASE_LIMIT, event->start_mark.line,
                        "more than 256 keys in one mapping");
     }
@@ -210,7 +210,7 @@ static enum base_code read_key(struct reader *reader,
             return base_fail(reader->err, BASE_BAD_INPUT,
                              "%.*s:%zu: %.*s: this key is there twice (see "
                              "line %u)",
-                             PTC_YAML_MAX_ORIGIN, reader->origin,
+                             BASE_YAML_MAX_ORIGIN, reader->origin,
                              event->start_mark.line + 1, BASE_STR_FMT(*ret),
                              entry->line);
         }
@@ -221,14 +221,14 @@ static enum base_code read_key(struct reader *reader,
 static enum base_code read_map(struct reader *reader,
                                const yaml_event_t *event,
                                uint32_t depth,
-                               struct ptc_yaml_node *node)
+                               struct base_yaml_node *node)
 {
-    struct ptc_yaml_node **tail = &node->children;
+    struct base_yaml_node **tail = &node->children;
 
     BASE_TRY(check_extras(reader, event, event->data.mapping_start.anchor,
                           event->data.mapping_start.tag));
     BASE_TRY(check_children(reader, event, depth));
-    node->kind = PTC_YAML_MAP;
+    node->kind = BASE_YAML_MAP;
     for (;;) {
         AUTO_EVENT key = {0};
         AUTO_EVENT value = {0};
@@ -252,12 +252,12 @@ static enum base_code read_map(struct reader *reader,
 static enum base_code read_node(struct reader *reader,
                                 const yaml_event_t *event,
                                 uint32_t depth,
-                                struct ptc_yaml_node **ret)
+                                struct base_yaml_node **ret)
 {
-    struct ptc_yaml_node *node;
+    struct base_yaml_node *node;
     size_t line = event->start_mark.line;
 
-    if (++reader->n_nodes > PTC_YAML_MAX_NODES) {
+    if (++reader->n_nodes > BASE_YAML_MAX_NODES) {
         return fail_at(reader, BASE_LIMIT, line, "more than 600000 values");
     }
     node = base_arena_alloc(reader->arena, 1, sizeof(*node));
@@ -281,7 +281,7 @@ static enum base_code read_node(struct reader *reader,
 
 /* The one document between the start and the end of the stream. */
 static enum base_code read_stream(struct reader *reader,
-                                  struct ptc_yaml_node **ret)
+                                  struct base_yaml_node **ret)
 {
     AUTO_EVENT stream = {0};
     AUTO_EVENT start = {0};
@@ -292,7 +292,12 @@ static enum base_code read_stream(struct reader *reader,
     BASE_TRY(next_event(reader, &stream));
     BASE_TRY(next_event(reader, &start));
     if (start.type == YAML_STREAM_END_EVENT) {
-        return fail_at(reader, BASE_BAD_INPUT, 0, "there is nothing in it");
+        *ret = base_arena_alloc(reader->arena, 1, sizeof(**ret));
+        if (*ret == NULL) {
+            return fail_memory(reader);
+        }
+        **ret = (struct base_yaml_node){.line = 1, .text = BASE_STR("")};
+        return BASE_OK;
     }
     if (start.data.document_start.version_directive != NULL ||
         start.data.document_start.tag_directives.start !=
@@ -322,14 +327,14 @@ static size_t line_of(struct base_str text, const char *at)
     return line;
 }
 
-enum base_code ptc_yaml_parse(struct base_str text,
-                              const char *origin,
-                              struct base_arena *arena,
-                              const struct ptc_yaml_node **ret_root,
-                              struct base_err *err)
+enum base_code base_yaml_parse(struct base_str text,
+                               const char *origin,
+                               struct base_arena *arena,
+                               const struct base_yaml_node **ret_root,
+                               struct base_err *err)
 {
     struct reader reader = {.origin = origin, .arena = arena, .err = err};
-    struct ptc_yaml_node *root = NULL;
+    struct base_yaml_node *root = NULL;
     const char *nul = text.len == 0 ? NULL : memchr(text.ptr, 0, text.len);
     enum base_code code;
 
