@@ -400,6 +400,7 @@ static const struct rule status_attempt[] = {
     NUMBER("number", 1, INT64_MAX),
     BOOL("is_failed"),
     LINE("reason", MAX_LINE),
+    BOOL("may_come_again"),
 };
 static const struct rule status_plan[] = {
     NUMBER("number", 1, INT64_MAX), BOOL("is_failed"),

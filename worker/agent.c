@@ -233,6 +233,8 @@ static void take_failure(struct worker_job *job, const struct worker_work *work)
 
     if (work->kind == WORKER_WORK_ATTEMPT) {
         job->failed = work->target->attempt->number;
+        /* Its number was given: an agent before us died while it made it. */
+        job->may_come_again = work->code == BASE_CHANGED;
         (void)snprintf(job->failure, sizeof(job->failure), "%s", text);
     } else if (!work->is_incomplete) {
         (void)snprintf(job->trouble, sizeof(job->trouble), "store: %.380s",

@@ -100,6 +100,7 @@ struct worker_job {
     uint64_t tried;
     uint64_t failed; /* the newest attempt that failed before its vote */
     char failure[WORKER_TEXT_BYTES];
+    bool may_come_again;             /* under another number */
     char trouble[WORKER_TEXT_BYTES]; /* the store's; empty: none */
     Retile__V1__StatusPlan *plan;
     int64_t tidy_next_ns;

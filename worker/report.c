@@ -113,6 +113,7 @@ static void add_attempt(const struct worker_job *job, struct worker_room *room)
     room->attempt.number = job->failed;
     room->attempt.is_failed = true;
     room->attempt.reason = reason.field;
+    room->attempt.may_come_again = job->may_come_again;
     room->status.attempt = &room->attempt;
 }
 

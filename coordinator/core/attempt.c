@@ -126,6 +126,7 @@ give_up(struct coord *coord, struct coord_job *job, const char *reason)
     if (job->host == NULL || job->host->session == 0 || job_is_over(job)) {
         return; /* its host is away: again when it is back */
     }
+    job->n_again = 0;
     if (rec->making != NULL) {
         coord_message_free(rec->making);
         rec->making = NULL;
@@ -144,6 +145,18 @@ void attempt_give_up(struct coord *coord,
     if (attempt != NULL && attempt->state == ATTEMPT_OPEN) {
         give_up(coord, job, reason);
     }
+}
+
+void attempt_fail(struct coord *coord,
+                  struct coord_job *job,
+                  const Retile__V1__StatusAttempt *status)
+{
+    if (!status->may_come_again || job->n_again >= MAX_AGAIN) {
+        attempt_give_up(coord, job, status->reason);
+        return;
+    }
+    job->n_again++;
+    attempt_abort(coord, job, status->reason);
 }
 
 /* The newest step that the generation saved and that is there; 0: none. */
@@ -204,6 +217,7 @@ void attempt_commit(struct coord *coord,
     rec->candidate->opened_ns = attempt->opened_ns;
     coord_text(coord, &rec->candidate->pinned, "%s", "");
     job->make_ns = NO_NS;
+    job->n_again = 0;
     if (attempt->kind == ATTEMPT_SAVE) {
         attempt_wait(coord, job);
     }

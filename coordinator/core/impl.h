@@ -29,6 +29,7 @@ enum {
     N_DECISIONS = 128, /* ranges of committed numbers that are kept */
     DEADLINE_S = 300,  /* to save and stop, when none is said */
     MAX_RESTARTS = 3,
+    MAX_AGAIN = 3, /* other numbers for what an agent could not make */
     KEEP_VERSIONS = 2,
     /* Of all jobs' records: what a start and a host's Hello make of them has to
      * find room in the arena of the actions. */
@@ -174,6 +175,7 @@ struct coord_job {
     int64_t drain_ns; /* each NO_NS, or when it is too late for that */
     int64_t start_ns;
     int64_t make_ns;
+    unsigned n_again; /* what is made has come so often under another number */
     int64_t backoff_ns;
     int64_t plan_ns;
 
@@ -399,6 +401,10 @@ void attempt_wait(struct coord *coord, struct coord_job *job);
 void attempt_give_up(struct coord *coord,
                      struct coord_job *job,
                      const char *reason);
+/* The same; but it is made under another number, a few times, if it may be. */
+void attempt_fail(struct coord *coord,
+                  struct coord_job *job,
+                  const Retile__V1__StatusAttempt *status);
 /* Nothing can be made of the attempt that is open, or committed: its bytes are
  * lost.  The same, and the step of a save may be saved again. */
 void attempt_lose(struct coord *coord,

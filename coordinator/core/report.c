@@ -191,7 +191,7 @@ void job_report(struct coord *coord,
     if (attempt != NULL && status->attempt != NULL &&
         attempt->kind != ATTEMPT_SAVE && status->attempt->is_failed &&
         status->attempt->number == attempt->number) {
-        attempt_give_up(coord, job, status->attempt->reason);
+        attempt_fail(coord, job, status->attempt);
     }
     plan_report(coord, job, status->plan);
     place_free(coord, job, false);

@@ -127,6 +127,7 @@ static void fill_status(struct status *to, struct sim_job *job)
         to->attempt.number = job->failed_attempt;
         to->attempt.is_failed = true;
         to->attempt.reason = "no space";
+        to->attempt.may_come_again = job->may_come_again;
     }
     if (job->planned != 0) {
         to->status.plan = &to->plan;

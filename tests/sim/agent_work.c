@@ -265,6 +265,7 @@ made(struct world *world, uint32_t host, struct sim_job *job, uint64_t number)
     }
     if (!world->is_quiet && world_chance(world, 15)) {
         job->failed_attempt = number;
+        job->may_come_again = world_chance(world, 2);
         agent_status(world, host, job);
         return;
     }

@@ -99,6 +99,7 @@ struct sim_job {
     bool is_killing, is_preparing, is_making, is_planning, is_leaving;
     bool is_releasing, is_asking; /* a call is out */
     uint64_t failed_attempt, planned;
+    bool may_come_again; /* what failed, under another number */
     uint32_t planned_tp;
     bool is_gone; /* removed, and to be told */
     uint64_t seen_revision;

@@ -181,6 +181,68 @@ static void test_a_committed_rescale_that_is_lost_ends_the_change(void **state)
     lab_done(&lab);
 }
 
+/* The host could not make @attempt; its agent had died while it made it. */
+static void
+come_again(struct lab *lab, struct lab_status *status, uint64_t attempt)
+{
+    status->status.attempt = &status->attempt;
+    status->attempt.number = attempt;
+    status->attempt.is_failed = true;
+    status->attempt.may_come_again = true;
+    status->attempt.reason = "it comes too late";
+    lab_status(lab, &status->status);
+}
+
+static void test_what_died_with_its_agent_is_made_again(void **state)
+{
+    struct lab lab;
+    struct lab_status status;
+
+    (void)state;
+    run_gpt(&lab, &status);
+    save(&lab, &status, 1, 1, 10);
+    rescale(&lab, "r1", "tp=4", false);
+    plan(&lab, &status);
+    lab_status_ranks(&status, RANK(EXITED), 0);
+    lab_status(&lab, &status.status);
+    lab_skip(&lab);
+    for (uint64_t n = 2; n < 5; n++) {
+        come_again(&lab, &status, n);
+        lab_skip(&lab);
+        come_again(&lab, &status, n); /* once more, which means nothing */
+        lab_expect(&lab, "");
+    }
+    vote(&lab, 5, 0, 10, lab.layout, "tp=4");
+    lab_expect(&lab, "gpt: rescale 5 committed\n"
+                     "= OK\n");
+    lab_done(&lab);
+}
+
+static void test_but_not_for_ever(void **state)
+{
+    struct lab lab;
+    struct lab_status status;
+
+    (void)state;
+    run_gpt(&lab, &status);
+    save(&lab, &status, 1, 1, 10);
+    rescale(&lab, "r1", "tp=4", false);
+    plan(&lab, &status);
+    lab_status_ranks(&status, RANK(EXITED), 0);
+    lab_status(&lab, &status.status);
+    for (uint64_t n = 2; n < 5; n++) {
+        come_again(&lab, &status, n);
+    }
+    lab_skip(&lab);
+    come_again(&lab, &status, 5);
+    lab_expect(&lab, "gpt: rescale 5 aborted: it comes too late\n"
+                     "gpt: generation 2 preparing\n"
+                     "gpt: starting\n"
+                     "> gpt starting g2 preparing load=1 on=0,1 port=0 next=11 "
+                     "keep=1\n");
+    lab_done(&lab);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -188,6 +250,8 @@ int main(void)
         cmocka_unit_test(test_rescale_saves_makes_and_starts),
         cmocka_unit_test(test_a_committed_save_that_is_lost_may_come_again),
         cmocka_unit_test(test_a_committed_rescale_that_is_lost_ends_the_change),
+        cmocka_unit_test(test_what_died_with_its_agent_is_made_again),
+        cmocka_unit_test(test_but_not_for_ever),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

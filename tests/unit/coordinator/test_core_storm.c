@@ -129,6 +129,7 @@ static struct lab_status *some_status(struct storm *storm, size_t job)
         to->status.attempt = &to->attempt;
         to->attempt.number = number_of(storm, job, ATTEMPT);
         to->attempt.is_failed = below(storm, 2) == 0;
+        to->attempt.may_come_again = below(storm, 2) == 0;
     }
     if (below(storm, 3) == 0) {
         to->status.plan = &to->plan;
