@@ -189,6 +189,12 @@ struct list {
 };
 #define IS_LIKE(a, field_a, b, field_b)                                        \
     _Static_assert(offsetof(a, field_a) == offsetof(b, field_b), "not alike")
+/* One that grows would be initialised beyond the end of ours. */
+_Static_assert(sizeof(struct list_request) ==
+                       sizeof(Retile__V1__ListJobsRequest) &&
+                   sizeof(struct list_request) ==
+                       sizeof(Retile__V1__ListDevicesRequest),
+               "not alike");
 IS_LIKE(struct list_request, after, Retile__V1__ListJobsRequest, after);
 IS_LIKE(struct list_request, after, Retile__V1__ListDevicesRequest, after);
 IS_LIKE(struct list_item, name, Retile__V1__Job, name);

@@ -156,18 +156,25 @@ static void test_a_committed_save_that_is_lost_may_come_again(void **state)
     lab_done(&lab);
 }
 
+/* To tp=4: its processes have ended, attempt 2 is being made. */
+static void begin_rescale(struct lab *lab, struct lab_status *status)
+{
+    run_gpt(lab, status);
+    save(lab, status, 1, 1, 10);
+    rescale(lab, "r1", "tp=4", false);
+    plan(lab, status);
+    lab_status_ranks(status, RANK(EXITED), 0);
+    lab_status(lab, &status->status);
+    lab_skip(lab);
+}
+
 static void test_a_committed_rescale_that_is_lost_ends_the_change(void **state)
 {
     struct lab lab;
     struct lab_status status;
 
     (void)state;
-    run_gpt(&lab, &status);
-    save(&lab, &status, 1, 1, 10);
-    rescale(&lab, "r1", "tp=4", false);
-    plan(&lab, &status);
-    lab_status_ranks(&status, RANK(EXITED), 0);
-    lab_status(&lab, &status.status);
+    begin_rescale(&lab, &status);
     vote(&lab, 2, 0, 10, lab.layout, "tp=4");
     assert_int_equal(lab.decision, RETILE__V1__DECISION__DECISION_COMMIT);
     lab_skip(&lab);
@@ -199,13 +206,7 @@ static void test_what_died_with_its_agent_is_made_again(void **state)
     struct lab_status status;
 
     (void)state;
-    run_gpt(&lab, &status);
-    save(&lab, &status, 1, 1, 10);
-    rescale(&lab, "r1", "tp=4", false);
-    plan(&lab, &status);
-    lab_status_ranks(&status, RANK(EXITED), 0);
-    lab_status(&lab, &status.status);
-    lab_skip(&lab);
+    begin_rescale(&lab, &status);
     for (uint64_t n = 2; n < 5; n++) {
         come_again(&lab, &status, n);
         lab_skip(&lab);
@@ -224,12 +225,7 @@ static void test_but_not_for_ever(void **state)
     struct lab_status status;
 
     (void)state;
-    run_gpt(&lab, &status);
-    save(&lab, &status, 1, 1, 10);
-    rescale(&lab, "r1", "tp=4", false);
-    plan(&lab, &status);
-    lab_status_ranks(&status, RANK(EXITED), 0);
-    lab_status(&lab, &status.status);
+    begin_rescale(&lab, &status);
     for (uint64_t n = 2; n < 5; n++) {
         come_again(&lab, &status, n);
     }

@@ -274,3 +274,16 @@ void small_store_publish(struct small_store *store,
 {
     small_store_publish_as(store, job, number, number, blobs);
 }
+
+void small_store_flip(const char *path, uint64_t at)
+{
+    struct base_err err;
+    BASE_AUTO_FD fd = -1;
+    char byte;
+
+    assert_int_equal(chmod(path, 0600), 0);
+    assert_ok(base_io_open(AT_FDCWD, path, O_RDWR, 0, path, &fd, &err), &err);
+    assert_ok(base_io_pread(fd, &byte, 1, at, path, &err), &err);
+    byte = (char)(byte ^ 8);
+    assert_ok(base_io_pwrite(fd, &byte, 1, at, path, &err), &err);
+}

@@ -53,6 +53,8 @@ const char *small_store_at(const struct small_store *store,
                            ...) __attribute__((format(printf, 2, 3)));
 const char *small_store_blob_at(const struct small_store *store,
                                 const struct ptc_manifest_blob *blob);
+/* Flip a bit of the file's byte @at. */
+void small_store_flip(const char *path, uint64_t at);
 bool small_store_has(const struct small_store *store, const char *path);
 /* Make or replace a file of the store. */
 void small_store_write(const struct small_store *store,

@@ -224,7 +224,7 @@ static void test_damage_is_not_compacted(void **state)
     upkept_make(&world, *state);
     before = upkeep_used(world.root);
     blob = blob_of(world.root, 2, 4097);
-    upkeep_flip(small_store_blob_at(world.store, &blob), blob.n_bytes - 1);
+    small_store_flip(small_store_blob_at(world.store, &blob), blob.n_bytes - 1);
     assert_int_equal(
         store_compact(world.root, "j", 2, &upkeep_two_threads, &err),
         BASE_MISMATCH);

@@ -37,8 +37,8 @@ static void test_what_is_undigested_is_digested(void **state)
               &err);
     assert_int_equal(n_bytes, 0);
     assert_false(small_store_has(store, "jobs/train/versions/1/manifest.2"));
-    upkeep_flip(small_store_blob_at(store, &blobs.blobs[0]),
-                SMALL_HEADER_BYTES + SMALL_A_BYTES + SMALL_BIG_BYTES - 1);
+    small_store_flip(small_store_blob_at(store, &blobs.blobs[0]),
+                     SMALL_HEADER_BYTES + SMALL_A_BYTES + SMALL_BIG_BYTES - 1);
     told = upkeep_scrub(store->root);
     assert_int_equal(told.n, 1); /* of manifest.1 nothing is compared */
     assert_non_null(strstr(told.text, "big"));
@@ -61,8 +61,8 @@ static void test_digests_of_another_version_are_taken(void **state)
                                    &n_bytes, &err),
               &err);
     /* What is damaged after that gets no digest of its own. */
-    upkeep_flip(small_store_blob_at(store, &blobs.blobs[0]),
-                SMALL_HEADER_BYTES);
+    small_store_flip(small_store_blob_at(store, &blobs.blobs[0]),
+                     SMALL_HEADER_BYTES);
     assert_ok(store_digest_version(store->root, "train", 1, &upkeep_two_threads,
                                    &n_bytes, &err),
               &err);

@@ -39,19 +39,6 @@ static struct opened open_first(struct small_store *store)
     return opened;
 }
 
-static void flip(const char *path, uint64_t at)
-{
-    struct base_err err;
-    BASE_AUTO_FD fd = -1;
-    char byte;
-
-    assert_int_equal(chmod(path, 0600), 0);
-    assert_ok(base_io_open(AT_FDCWD, path, O_RDWR, 0, path, &fd, &err), &err);
-    assert_ok(base_io_pread(fd, &byte, 1, at, path, &err), &err);
-    byte = (char)(byte ^ 8);
-    assert_ok(base_io_pwrite(fd, &byte, 1, at, path, &err), &err);
-}
-
 #define BIG (SMALL_HEADER_BYTES + SMALL_A_BYTES) /* where it begins */
 
 static void test_each_chunk_is_digested_once(void **state)
@@ -64,8 +51,9 @@ static void test_each_chunk_is_digested_once(void **state)
     small_store_publish(store, "train", 1, &blobs);
     opened = open_first(store);
     assert_ok(store_verify_range(opened.verify, 0, BIG, 1, &err), &err);
-    flip(small_store_blob_at(store, &blobs.blobs[0]),
-         BIG + 1); /* in the chunk that was compared: no longer read */
+    small_store_flip(
+        small_store_blob_at(store, &blobs.blobs[0]),
+        BIG + 1); /* in the chunk that was compared: no longer read */
     assert_ok(store_verify_range(opened.verify, 0, BIG, 10, &err), &err);
     assert_ok(store_verify_range(opened.verify, 0, SMALL_HEADER_BYTES,
                                  SMALL_A_BYTES, &err),
@@ -82,8 +70,8 @@ static void test_damage_names_version_and_tensor(void **state)
     unsigned i;
 
     small_store_publish(store, "train", 1, &blobs);
-    flip(small_store_blob_at(store, &blobs.blobs[0]),
-         BIG + SMALL_BIG_BYTES - 1); /* in its last chunk */
+    small_store_flip(small_store_blob_at(store, &blobs.blobs[0]),
+                     BIG + SMALL_BIG_BYTES - 1); /* in its last chunk */
     opened = open_first(store);
     assert_ok(store_verify_range(opened.verify, 0, BIG, 1, &err), &err);
     for (i = 0; i < 2; i++) {

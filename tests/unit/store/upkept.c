@@ -3,27 +3,12 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 
-#include "base/io.h"
 #include "store/copy.h"
 #include "tests/unit/store/sample.h"
 #include "tests/unit/unit.h"
 
 const struct store_import_options upkeep_two_threads = {.n_threads = 2};
-
-void upkeep_flip(const char *path, uint64_t at)
-{
-    struct base_err err;
-    BASE_AUTO_FD fd = -1;
-    char byte;
-
-    assert_int_equal(chmod(path, 0600), 0);
-    assert_ok(base_io_open(AT_FDCWD, path, O_RDWR, 0, path, &fd, &err), &err);
-    assert_ok(base_io_pread(fd, &byte, 1, at, path, &err), &err);
-    byte = (char)(byte ^ 8);
-    assert_ok(base_io_pwrite(fd, &byte, 1, at, path, &err), &err);
-}
 
 static void on_finding(void *ctx, const char *text)
 {

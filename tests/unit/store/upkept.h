@@ -28,8 +28,6 @@ void upkept_done(struct upkept *world);
 
 extern const struct store_import_options upkeep_two_threads;
 
-/* Flip a bit of a file's byte @at. */
-void upkeep_flip(const char *path, uint64_t at);
 struct upkeep_told upkeep_scrub(struct store_root *root);
 void upkeep_assert_clean(struct store_root *root);
 /* Given: store_version_free. */
